@@ -1,0 +1,1 @@
+"""Reversible Column Networks for detection and segmentation."""
