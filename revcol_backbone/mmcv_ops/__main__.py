@@ -1,0 +1,40 @@
+"""``python -m revcol_backbone.mmcv_ops install | uninstall | status``."""
+
+import argparse
+import sys
+
+from . import InstallationError, install, status, uninstall
+
+
+def main() -> int:
+    """Runs one command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog='python -m revcol_backbone.mmcv_ops',
+        description="Stand-in for mmcv's compiled operators (mmcv._ext) beside mmcv-lite.",
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    for name, text in {
+        'install': 'make mmcv.ops importable in every process of this interpreter',
+        'uninstall': 'remove what install wrote',
+    }.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument(
+            '--directory',
+            help="folder that Python reads path files from (default: this interpreter's "
+            'site-packages)',
+        )
+    commands.add_parser('status', help='say where mmcv._ext comes from')
+    arguments = parser.parse_args()
+    if arguments.command == 'status':
+        print(status())
+        return 0
+    try:
+        print({'install': install, 'uninstall': uninstall}[arguments.command](arguments.directory))
+    except InstallationError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
