@@ -1,0 +1,184 @@
+"""The RevCol backbone."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from revcol_backbone.column import Column
+from revcol_backbone.normalization import ChannelsFirstLayerNorm
+from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
+from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
+
+DEFAULT_KERNEL_SIZE = 3
+SMALLEST_INPUT = 32
+INIT_STD = 0.02
+
+
+@MODELS.register_module()
+class RevCol(BaseModule):
+    """Reversible Column Network, arXiv 2212.11696, as a backbone.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, ``'xlarge'``, ``'huge'``, or
+            ``dict(channels=(4 ints), layers=(4 ints), columns=int, long_up=bool)``.
+        kernel_size: Odd size of the depthwise kernels; ``None`` means 3. A published 3x3
+            checkpoint loads into a larger size by zero-padding.
+        drop_path_rate: Stochastic depth rate of the last block of each column, at least 0 and
+            below 1; it rises linearly from 0 over the blocks of a column. Default 0.
+        out_indices: Levels of the last column to return, of 0, 1, 2, 3. Default all.
+        save_memory: Recompute the columns in the backward pass instead of keeping them, so that
+            training memory does not grow with their number. Evaluation is not affected.
+        anchor_every: With ``save_memory``, the outputs of every ``anchor_every``-th column are
+            kept, and those between are recomputed backwards from them: 1 keeps every column's
+            outputs, 0 only the last one's. Rounding grows with every column undone.
+        frozen_columns: -1 freezes nothing, 0 the stem, n the stem and the first n columns:
+            they stay in evaluation mode and get no gradients.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` loads published weights,
+            and fails if they do not fit; other types as in mmengine.
+
+    Raises:
+        ValueError: An argument is out of range; the message says what is allowed.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict | Architecture,
+        kernel_size: int | None = None,
+        drop_path_rate: float = 0.0,
+        out_indices: tuple[int, ...] = (0, 1, 2, 3),
+        save_memory: bool = False,
+        anchor_every: int = DEFAULT_ANCHOR_EVERY,
+        frozen_columns: int = -1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.arch = resolve_architecture(arch)
+        self.kernel_size = _check_kernel_size(kernel_size)
+        self.out_indices = _check_out_indices(out_indices)
+        self.save_memory = bool(save_memory)
+        self.anchor_every = _check_integer('anchor_every', anchor_every, 0, None)
+        self.frozen_columns = _check_integer(
+            'frozen_columns', frozen_columns, -1, self.arch.columns
+        )
+        rates = _drop_path_rates(drop_path_rate, sum(self.arch.layers))
+
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, self.arch.channels[0], kernel_size=4, stride=4),
+            ChannelsFirstLayerNorm(self.arch.channels[0]),
+        )
+        for index in range(self.arch.columns):
+            column = Column(self.arch, self.kernel_size, rates, is_first_column=index == 0)
+            self.add_module(f'subnet{index}', column)
+        self.apply(_initialize)
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return self.arch.columns
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the chosen levels of the last column.
+
+        Args:
+            x: Images of shape (B, 3, H, W), H and W at least 32. Sizes that are not multiples
+                of 32 are fine: every stride rounds down.
+
+        Returns:
+            For each of ``out_indices`` a tensor (B, C[l], H / s, W / s), s = 4, 8, 16, 32.
+
+        Raises:
+            ValueError: The input has another shape.
+        """
+        _check_input(x)
+        stem = self.stem(x)
+        columns = [getattr(self, f'subnet{index}') for index in range(self.columns)]
+        keep = [column.draw_drop_path(stem) for column in columns]
+        if self.save_memory and torch.is_grad_enabled():
+            features = run_reversibly(columns, stem, keep, self.anchor_every)
+        else:
+            features = None
+            for column, column_keep in zip(columns, keep, strict=True):
+                features = column(stem, features, column_keep)
+        return tuple(features[index] for index in self.out_indices)
+
+    def init_weights(self) -> None:
+        """Load the checkpoint of ``init_cfg``; without one the initial weights stay."""
+        if self.init_cfg and self.init_cfg.get('type') == 'Pretrained':
+            from revcol_backbone.checkpoint import load_pretrained
+
+            load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
+            self._is_init = True
+        else:
+            super().init_weights()
+
+    def train(self, mode: bool = True) -> RevCol:
+        """Switch between training and evaluation; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_columns < 0:
+            return []
+        return [self.stem, *(getattr(self, f'subnet{i}') for i in range(self.frozen_columns))]
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        nn.init.trunc_normal_(module.weight, std=INIT_STD)
+        nn.init.zeros_(module.bias)
+
+
+def _drop_path_rates(rate: float, blocks: int) -> list[float]:
+    if not 0 <= rate < 1:
+        raise ValueError(f'RevCol drop_path_rate={rate!r} is not allowed; give 0 <= rate < 1.')
+    return [rate * index / max(blocks - 1, 1) for index in range(blocks)]
+
+
+def _check_kernel_size(kernel_size: int | None) -> int:
+    kernel_size = DEFAULT_KERNEL_SIZE if kernel_size is None else kernel_size
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(
+            f'RevCol kernel_size={kernel_size!r} is not allowed; give a positive odd integer, '
+            'such as 3 or 7.'
+        )
+    return kernel_size
+
+
+def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
+    levels = range(LEVELS)
+    is_sequence = isinstance(out_indices, (tuple, list))
+    if not is_sequence or not out_indices or not all(index in levels for index in out_indices):
+        raise ValueError(
+            f'RevCol out_indices={out_indices!r} is not allowed; give one or more of 0, 1, 2, 3.'
+        )
+    if len(set(out_indices)) != len(out_indices):
+        raise ValueError(f'RevCol out_indices={out_indices!r} names a level twice.')
+    return tuple(out_indices)
+
+
+def _check_integer(name: str, value: int, low: int, high: int | None) -> int:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or value < low or (high is not None and value > high):
+        allowed = f'at least {low}' if high is None else f'from {low} to {high}'
+        raise ValueError(f'RevCol {name}={value!r} is not allowed; give an integer {allowed}.')
+    return value
+
+
+def _check_input(x: Tensor) -> None:
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(
+            f'RevCol got an input of shape {tuple(x.shape)}; it takes images of shape '
+            '(batch, 3, height, width).'
+        )
+    if min(x.shape[-2:]) < SMALLEST_INPUT:
+        raise ValueError(
+            f'RevCol got an image of {x.shape[-2]} x {x.shape[-1]} pixels; the height and the '
+            f'width must be at least {SMALLEST_INPUT}.'
+        )

@@ -1,0 +1,98 @@
+"""The six published RevCol variants, and the check of an architecture given by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+LEVELS = 4
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The numbers that make one RevCol.
+
+    Args:
+        channels: Width of the four levels (strides 4, 8, 16, 32).
+        layers: Blocks in each level of one column.
+        columns: Number of columns.
+        long_up: Whether level 0 of every column but the first also takes level 3 of the column
+            before it (RevCol-H only).
+    """
+
+    channels: tuple[int, int, int, int]
+    layers: tuple[int, int, int, int]
+    columns: int
+    long_up: bool = False
+
+
+# Paper, table 7 (T to XL) and section 4 (H).
+VARIANTS: dict[str, Architecture] = {
+    'tiny': Architecture((64, 128, 256, 512), (2, 2, 4, 2), 4),
+    'small': Architecture((64, 128, 256, 512), (2, 2, 4, 2), 8),
+    'base': Architecture((72, 144, 288, 576), (1, 1, 3, 2), 16),
+    'large': Architecture((128, 256, 512, 1024), (1, 2, 6, 2), 8),
+    'xlarge': Architecture((224, 448, 896, 1792), (1, 2, 6, 2), 8),
+    'huge': Architecture((360, 720, 1440, 2880), (1, 2, 6, 2), 8, long_up=True),
+}
+
+
+def resolve_architecture(arch: str | Mapping | Architecture) -> Architecture:
+    """Turn the ``arch`` argument of :class:`~revcol_backbone.RevCol` into an architecture.
+
+    Args:
+        arch: A name in :data:`VARIANTS`, or a mapping with the fields of :class:`Architecture`;
+            ``long_up`` may be left out and is then ``False``.
+
+    Raises:
+        ValueError: The name is unknown, or a field is missing, unknown or out of range.
+    """
+    if isinstance(arch, Architecture):
+        return arch
+    if isinstance(arch, str):
+        if arch not in VARIANTS:
+            raise ValueError(
+                f'RevCol arch={arch!r} is unknown; use one of {", ".join(map(repr, VARIANTS))}, '
+                'or a dict(channels=..., layers=..., columns=..., long_up=...).'
+            )
+        return VARIANTS[arch]
+    if not isinstance(arch, Mapping):
+        raise ValueError(
+            f'RevCol arch must be a variant name or a dict, not {type(arch).__name__}; '
+            f'the names are {", ".join(map(repr, VARIANTS))}.'
+        )
+    return _from_mapping(arch)
+
+
+def _from_mapping(arch: Mapping) -> Architecture:
+    required = {'channels', 'layers', 'columns'}
+    missing, unknown = required - arch.keys(), arch.keys() - required - {'long_up'}
+    if missing or unknown:
+        raise ValueError(
+            f'RevCol arch has the keys {sorted(arch)}, but a dict needs channels, layers, columns '
+            'and may have long_up.'
+        )
+    for name in ('channels', 'layers'):
+        values = arch[name]
+        is_sequence = isinstance(values, Sequence) and not isinstance(values, str)
+        if not (is_sequence and len(values) == LEVELS and all(map(_is_positive, values))):
+            raise ValueError(
+                f'RevCol arch[{name!r}]={values!r} is not allowed; give four positive integers, '
+                'one for each level.'
+            )
+    if not _is_positive(arch['columns']):
+        raise ValueError(
+            f'RevCol arch["columns"]={arch["columns"]!r} is not allowed; give a positive integer.'
+        )
+    if not isinstance(arch.get('long_up', False), bool):
+        raise ValueError(f'RevCol arch["long_up"]={arch["long_up"]!r} must be True or False.')
+    return Architecture(
+        channels=tuple(arch['channels']),
+        layers=tuple(arch['layers']),
+        columns=arch['columns'],
+        long_up=arch.get('long_up', False),
+    )
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
