@@ -1,0 +1,20 @@
+# ADE20K as in mmseg, with 2 images a GPU. Multi-scale test (`--tta`) resizes relative to the test
+# scale, as the published figures were measured; mmseg's own base resizes relative to the raw image.
+_base_ = 'mmseg::_base_/datasets/ade20k.py'
+
+train_dataloader = dict(batch_size=2)
+tta_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=None),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
+                for ratio in _base_.img_ratios
+            ],
+            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
