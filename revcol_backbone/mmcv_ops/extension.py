@@ -7,7 +7,44 @@ from typing import NoReturn
 import torch
 import torchvision
 
-OPERATORS: dict[str, Callable] = {}
+from .deform_conv import (
+    deform_conv_backward_input,
+    deform_conv_backward_parameters,
+    deform_conv_forward,
+    modulated_deform_conv_backward,
+    modulated_deform_conv_forward,
+)
+from .focal_loss import (
+    sigmoid_focal_loss_backward,
+    sigmoid_focal_loss_forward,
+    softmax_focal_loss_backward,
+    softmax_focal_loss_forward,
+)
+from .multi_scale_deform_attn import ms_deform_attn_backward, ms_deform_attn_forward
+from .nms import nms, nms_match, softnms
+from .roi_align import roi_align_backward, roi_align_forward
+
+OPERATORS: dict[str, Callable] = {
+    operator.__name__: operator
+    for operator in (
+        nms,
+        softnms,
+        nms_match,
+        roi_align_forward,
+        roi_align_backward,
+        sigmoid_focal_loss_forward,
+        sigmoid_focal_loss_backward,
+        softmax_focal_loss_forward,
+        softmax_focal_loss_backward,
+        deform_conv_forward,
+        deform_conv_backward_input,
+        deform_conv_backward_parameters,
+        modulated_deform_conv_forward,
+        modulated_deform_conv_backward,
+        ms_deform_attn_forward,
+        ms_deform_attn_backward,
+    )
+}
 COMPILED_MMCV = 'https://mmcv.readthedocs.io/en/latest/get_started/build.html'
 
 
