@@ -5,7 +5,6 @@ import io
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
@@ -72,12 +71,10 @@ class TestWithoutAnAccelerator:
         train(plain_model, plain, 4)
         assert torch.equal(model.weight, plain_model.weight)
 
-    def test_it_says_so_once_in_the_log(self, tmp_path):
-        log = tmp_path / 'train.log'
-        MMLogger.get_instance('amp-test', log_file=str(log))
+    def test_it_says_so_once_in_the_log(self, log):
         train(*make_wrapper())
-        assert log.read_text().count('training runs in float32') == 1
-        assert 'WARNING' in log.read_text()
+        assert log.text.count('training runs in float32') == 1
+        assert 'WARNING' in log.text
 
     @pytest.mark.parametrize('loss_scale', ['dynamic', 512.0, dict(init_scale=512.0)])
     @pytest.mark.parametrize('dtype', [None, 'float16', torch.bfloat16])

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -132,11 +131,9 @@ def test_a_rate_of_one_leaves_two_groups():
     assert {group['lr'] for group in groups} == {LR}
 
 
-def test_the_groups_are_logged(tmp_path):
-    log = tmp_path / 'train.log'
-    MMLogger.get_instance('layer-decay-test', log_file=str(log))
+def test_the_groups_are_logged(log):
     build(Detector(frozen_columns=0))
-    text = log.read_text()
+    text = log.text
     assert 'heads_decay: 1 tensors, lr 0.001 (scale 1), weight decay 0.05' in text
     assert '4 frozen tensors' in text
 
