@@ -143,7 +143,7 @@ def _torch_load(path: Path, mmap: bool) -> Any:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     # torch wraps its refusals in advice to switch the protection off; the cause alone is wanted.
     cause = error.__context__ if isinstance(error, UnpicklingError) and error.__context__ else error
-    refused = re.search(r'GLOBAL (\S+)', str(cause))
+    refused = re.search(r'GLOBAL ([\w.]*\w)', str(cause))
     if refused:
         return ValueError(
             f'{path} was not read, because it asks for {refused[1]}, which cannot be left out '
