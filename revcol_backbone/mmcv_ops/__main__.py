@@ -6,8 +6,12 @@ import sys
 from . import InstallationError, install, status, uninstall
 
 
-def main() -> int:
-    """Runs one command; returns the exit status."""
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status.
+
+    Args:
+        arguments: The command and its options. Defaults to those of the process.
+    """
     parser = argparse.ArgumentParser(
         prog='python -m revcol_backbone.mmcv_ops',
         description="Stand-in for mmcv's compiled operators (mmcv._ext) beside mmcv-lite.",
@@ -24,12 +28,12 @@ def main() -> int:
             'site-packages)',
         )
     commands.add_parser('status', help='say where mmcv._ext comes from')
-    arguments = parser.parse_args()
-    if arguments.command == 'status':
+    given = parser.parse_args(arguments)
+    if given.command == 'status':
         print(status())
         return 0
     try:
-        print({'install': install, 'uninstall': uninstall}[arguments.command](arguments.directory))
+        print({'install': install, 'uninstall': uninstall}[given.command](given.directory))
     except InstallationError as error:
         print(error, file=sys.stderr)
         return 1

@@ -32,7 +32,7 @@ def roi_align_forward(
         rois (Tensor): (R, 5) as image index, x1, y1, x2, y2.
         output (Tensor): (R, C, aligned_height, aligned_width), written.
         argmax_y (Tensor): Shaped as ``output``, written in max pooling: row of the largest sample,
-            -1 in bins without samples, whose output is float32's lowest number.
+            -1 in bins without samples, whose output is the lowest number of its type.
         argmax_x (Tensor): The same for columns.
         aligned_height (int): Bins per region, vertically.
         aligned_width (int): Bins per region, horizontally.
@@ -47,7 +47,7 @@ def roi_align_forward(
     if pool_mode != MAX_POOLING:
         output.copy_(_average(features, regions, spatial_scale, size, sampling_ratio, aligned))
         return
-    output.fill_(torch.finfo(torch.float32).min)
+    output.fill_(torch.finfo(output.dtype).min)
     argmax_y.fill_(OUTSIDE)
     argmax_x.fill_(OUTSIDE)
     start, bin_size = _bins(regions, spatial_scale, size, aligned)
