@@ -1,12 +1,35 @@
 """Reversible Column Networks (RevCol, arXiv 2212.11696) for detection and segmentation.
 
-Importing this package registers, at mmengine's root,
+Importing this package, as configs do by ``custom_imports``, has these effects, and no others:
 
-- :class:`RevCol`, the backbone: ``type='RevCol'``.
+- ``type='RevCol'`` (:class:`RevCol`), ``type='PortableAmpOptimWrapper'`` and
+  ``constructor='RevColLayerDecayOptimWrapperConstructor'`` are registered at mmengine's root;
+- where mmcv comes without compiled operators, those of :mod:`revcol_backbone.mmcv_ops` are used in
+  this process;
+- mmengine's own training checkpoints load under torch's weights-only protection
+  (:func:`trust_mmengine_checkpoints`).
 """
 
+from revcol_backbone import mmcv_ops
+from revcol_backbone.amp import PortableAmpOptimWrapper
+from revcol_backbone.checkpoint import load_pretrained
+from revcol_backbone.layer_decay import RevColLayerDecayOptimWrapperConstructor
 from revcol_backbone.revcol import RevCol
+from revcol_backbone.training_checkpoints import trust_mmengine_checkpoints
 from revcol_backbone.variants import VARIANTS, Architecture
 from revcol_backbone.version import __version__
 
-__all__ = ['VARIANTS', 'Architecture', 'RevCol', '__version__']
+mmcv_ops.enable()
+trust_mmengine_checkpoints()
+
+__all__ = [
+    'VARIANTS',
+    'Architecture',
+    'PortableAmpOptimWrapper',
+    'RevCol',
+    'RevColLayerDecayOptimWrapperConstructor',
+    '__version__',
+    'load_pretrained',
+    'mmcv_ops',
+    'trust_mmengine_checkpoints',
+]

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from revcol_backbone.checkpoint import load_pretrained
 from revcol_backbone.column import Column
 from revcol_backbone.normalization import ChannelsFirstLayerNorm
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
@@ -109,8 +110,6 @@ class RevCol(BaseModule):
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``; without one the initial weights stay."""
         if self.init_cfg and self.init_cfg.get('type') == 'Pretrained':
-            from revcol_backbone.checkpoint import load_pretrained
-
             load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
             self._is_init = True
         else:
