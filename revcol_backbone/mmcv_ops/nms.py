@@ -60,7 +60,8 @@ def softnms(
         Tensor: (K,) int64 indices of the kept boxes, best score first.
     """
     boxes, scores = at_least_float32(boxes, scores)
-    rows = np.column_stack([_to_numpy(boxes), _to_numpy(scores)])
+    # Columns lie in memory one after the other: every step runs over whole columns.
+    rows = np.asfortranarray(np.column_stack([_to_numpy(boxes), _to_numpy(scores)]))
     indices = np.arange(len(rows))
     best = 0
     while best < len(rows):
@@ -70,9 +71,9 @@ def softnms(
         rest = best + 1
         overlap = _overlap(rows[best, :4], rows[rest:, :4], offset)
         rows[rest:, 4] *= _decay(overlap, iou_threshold, sigma, method)
-        order = _without(rows[rest:, 4] < min_score)
-        rows = np.concatenate([rows[:rest], rows[rest:][order]])
-        indices = np.concatenate([indices[:rest], indices[rest:][order]])
+        dropped = rows[rest:, 4] < min_score
+        if dropped.any():
+            rows, indices = (_compact(array, rest, dropped) for array in (rows, indices))
         best = rest
     dets[: len(rows)] = torch.from_numpy(rows).to(dets)
     return torch.from_numpy(indices)
@@ -128,12 +129,12 @@ def _decay(overlap: np.ndarray, iou_threshold: float, sigma: float, method: int)
     return np.where(overlap >= np.float32(iou_threshold), lowered, np.ones_like(overlap))
 
 
-def _without(dropped: np.ndarray) -> np.ndarray:
-    """Positions that stay, each hole filled by the last position that is not in its place yet."""
-    count = int((~dropped).sum())
-    order = np.arange(count)
-    order[dropped[:count]] = count + np.flatnonzero(~dropped[count:])[::-1]
-    return order
+def _compact(array: np.ndarray, start: int, dropped: np.ndarray) -> np.ndarray:
+    """Fills each hole, in order, with the last row that is not dropped and not in place yet."""
+    kept = int((~dropped).sum())
+    holes = start + np.flatnonzero(dropped[:kept])
+    array[holes] = array[start + kept + np.flatnonzero(~dropped[kept:])[::-1]]
+    return array[: start + kept]
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:
