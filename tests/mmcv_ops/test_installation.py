@@ -65,11 +65,14 @@ def test_installed_operators_reach_every_process_and_leave_with_uninstall(enviro
         'import mmdet.models, mmcv.ops, torch\n'
         'from mmdet.apis import DetInferencer\n'
         'print(mmcv.ops.nms(torch.ones(2, 4), torch.ones(2), 0.5)[1].tolist())\n'
-        'from revcol_backbone.mmcv_ops import status\n'
+        'from revcol_backbone.mmcv_ops import enable, status\n'
+        'enable()\n'
+        'import sys\n'
+        "print(sum(hasattr(finder, 'provider') for finder in sys.meta_path), 'finder')\n"
         'print(status())\n',
     )
     assert imported.returncode == 0, imported.stderr
-    assert imported.stdout.startswith('[0, 1]\nState: stand-in installed\n')
+    assert imported.stdout.startswith('[0, 1]\n1 finder\nState: stand-in installed\n')
 
     removed = environment.run(*command, 'uninstall')
     assert removed.returncode == 0, removed.stderr
