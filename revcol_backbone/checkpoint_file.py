@@ -36,11 +36,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ImportError: A ``.safetensors`` file is given and that package is not installed.
     """
     checkpoint = read_checkpoint(path)
+    entry = weights_entry(checkpoint, path)
+    return checkpoint if entry is None else dict(checkpoint[entry])
+
+
+def weights_entry(checkpoint: Mapping[str, Any], path: Path) -> str | None:
+    """Find under which entry of a checkpoint the weights are; ``None`` if they are bare.
+
+    Raises:
+        ValueError: There are none; ``path`` is for the message.
+    """
     for entry in WEIGHT_ENTRIES:
         if isinstance(checkpoint.get(entry), Mapping):
-            return dict(checkpoint[entry])
+            return entry
     if any(isinstance(value, Tensor) for value in checkpoint.values()):
-        return checkpoint
+        return None
     raise ValueError(
         f'{path} holds no weights: its entries are {list_first(map(repr, checkpoint))}; '
         f'give a file with a state dict, bare or under {" or ".join(map(repr, WEIGHT_ENTRIES))}.'

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from revcol_backbone import RevCol
-from revcol_backbone.checkpoint import load_pretrained, pad_kernels, select_backbone
+from revcol_backbone.checkpoint import load_pretrained
 from tests.file_server import serve
 from tests.golden import TOY_ARCHITECTURES, fill, image
 
@@ -295,19 +295,3 @@ def test_frozen_and_memory_saving_models_take_the_same_file(path, published):
     assert_same(model.state_dict(), published)
     assert not model.stem[0].weight.requires_grad
     assert model.subnet2.alpha0.requires_grad
-
-
-def test_selecting_keeps_the_files_own_tensors(published):
-    selected = select_backbone(with_prefix('backbone.', published) | DETECTOR, Path('file.pth'))
-    assert_same(selected, published)
-    assert all(selected[key] is published[key] for key in published)
-
-
-def test_padding_touches_depthwise_kernels_only(published):
-    padded, keys = pad_kernels(published, 5)
-    assert keys == [key for key in published if key.endswith('.dwconv.weight')]
-    for key, value in published.items():
-        if key in keys:
-            assert padded[key].shape == (*value.shape[:2], 5, 5)
-        else:
-            assert padded[key] is value
