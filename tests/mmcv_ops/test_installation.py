@@ -53,8 +53,7 @@ def names(folder):
 @pytest.mark.slow
 def test_installed_operators_reach_every_process_and_leave_with_uninstall(environment):
     before = names(environment.site_packages)
-    command = ('-m', 'revcol_backbone.mmcv_ops')
-    installed = environment.run(*command, 'install')
+    installed = environment.run('-m', 'revcol_backbone.mmcv_ops', 'install')
     assert installed.returncode == 0, installed.stderr
     assert str(environment.site_packages) in installed.stdout
     assert names(environment.site_packages) == sorted(before + FILES)
@@ -74,8 +73,7 @@ def test_installed_operators_reach_every_process_and_leave_with_uninstall(enviro
     assert imported.returncode == 0, imported.stderr
     assert imported.stdout.startswith('[0, 1]\n1 finder\nState: stand-in installed\n')
 
-    removed = environment.run(*command, 'uninstall')
-    assert removed.returncode == 0, removed.stderr
+    assert main(['uninstall', '--directory', str(environment.site_packages)]) == 0
     assert names(environment.site_packages) == before
     assert not list(environment.site_packages.glob('**/*revcol*'))
 
