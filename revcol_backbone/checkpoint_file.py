@@ -153,11 +153,12 @@ def _torch_load(path: Path, mmap: bool) -> Any:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     # torch wraps its refusals in advice to switch the protection off; the cause alone is wanted.
     cause = error.__context__ if isinstance(error, UnpicklingError) and error.__context__ else error
-    refused = re.search(r'GLOBAL ([\w.]*\w)', str(cause))
+    # In torch's words, and in those of `trust_mmengine_checkpoints`.
+    refused = re.search(r'GLOBAL ([\w.]*\w)|asks for ([^;]+);', str(cause))
     if refused:
         return ValueError(
-            f'{path} was not read, because it asks for {refused[1]}, which cannot be left out '
-            'safely; give a file that holds only weights.'
+            f'{path} was not read, because it asks for {refused[1] or refused[2]}, which cannot '
+            'be left out safely; give a file that holds only weights.'
         )
     reason = f'{type(cause).__name__}: {cause}'.split('\n')[0]
     return ValueError(

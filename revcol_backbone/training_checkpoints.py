@@ -62,8 +62,8 @@ def _known_function(owner: Any, name: Any) -> Any:
         if owner is known and type(name) is str and name in names:
             return getattr(known, name)
     raise UnpicklingError(
-        f'The file asks for the attribute {name!r} of {owner!r}, which no training checkpoint of '
-        'mmengine needs; it was not read.'
+        f'The file asks for the attribute {name!r} of {owner!r}; no training checkpoint of '
+        'mmengine needs that, and it was not read.'
     )
 
 
@@ -75,7 +75,10 @@ def _number_dtype(*args: Any) -> np.dtype:
     """
     dtype = np.dtype(*args)
     if not _is_number(dtype):
-        raise UnpicklingError(f'The file asks for the NumPy dtype {dtype}; it was not read.')
+        raise UnpicklingError(
+            f'The file asks for the NumPy dtype {dtype}; no training checkpoint of mmengine needs '
+            'that, and it was not read.'
+        )
     return dtype
 
 
