@@ -240,6 +240,7 @@ def test_detector_without_a_fitting_backbone_is_an_error(path):
     assert 'unexpected conv1.weight (2,); ' in error_of_loading(backbone(), path)
 
 
+@pytest.mark.filterwarnings('ignore:Validating sparse tensor')
 @pytest.mark.parametrize(
     'value',
     [

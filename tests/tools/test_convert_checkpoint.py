@@ -194,6 +194,7 @@ def test_incomplete_backbone_is_not_stripped_into_a_file(tmp_path, trained):
     assert not (tmp_path / 'out.pth').exists()
 
 
+@pytest.mark.filterwarnings('ignore:Validating sparse tensor')
 @pytest.mark.parametrize(
     ('content', 'options', 'reason'),
     [
