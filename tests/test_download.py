@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -81,11 +82,13 @@ def test_refusal_of_the_server_names_address_and_status(server, target, status):
     assert files_beside(target) == []
 
 
-def test_unreachable_server_names_address_and_reason(server, target):
-    server.server_close()
-    url = server.url('file.pth')
-    with pytest.raises(ConnectionError, match=rf'^{url} could not be downloaded: .*[Rr]efused'):
-        download(url, target)
+def test_unreachable_server_names_address_and_reason(target, monkeypatch):
+    monkeypatch.setenv('no_proxy', '*')
+    with socket.socket() as reserved:
+        reserved.bind(('127.0.0.1', 0))  # nobody listens there
+        url = f'http://127.0.0.1:{reserved.getsockname()[1]}/file.pth'
+        with pytest.raises(ConnectionError, match=rf'^{url} could not be downloaded: .*[Rr]efused'):
+            download(url, target)
 
 
 def test_downloads_of_the_same_file_at_once_fetch_it_once(server, target):
