@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from revcol_backbone.checkpoint_file import read_checkpoint, read_weights
+from tests.malicious import Calls
 
 WEIGHTS = {'stem.0.weight': torch.arange(6.0).reshape(2, 3)}
 
@@ -32,20 +33,6 @@ class SlottedRecord:
 
 class NamedList(list):
     pass
-
-
-class Calls:
-    """Pickles as a call of ``function`` with ``arguments``, the way a malicious file does."""
-
-    def __init__(self, function: object, *arguments: object) -> None:
-        self.function = function
-        self.arguments = arguments
-
-    def __reduce__(self) -> tuple:
-        return self.function, self.arguments
-
-    def __call__(self) -> None:
-        """Pickle wants what a file calls to be callable; the result of another call is."""
 
 
 def slotted_record():

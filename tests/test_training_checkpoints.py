@@ -21,6 +21,7 @@ from torch import nn
 from torch.serialization import get_safe_globals
 
 from revcol_backbone.training_checkpoints import trust_mmengine_checkpoints
+from tests.malicious import Calls
 
 trust_mmengine_checkpoints()
 
@@ -248,20 +249,6 @@ def test_statistics_of_a_loaded_history_work(tmp_path):
     torch.save(history, tmp_path / 'file.pth')
     loaded = torch.load(tmp_path / 'file.pth', weights_only=True)
     assert [loaded.statistics(name) for name in ('min', 'max', 'mean', 'current')] == [1, 6, 3, 6]
-
-
-class Calls:
-    """Pickles as a call of ``function`` with ``arguments``, the way a malicious file does."""
-
-    def __init__(self, function: object, *arguments: object) -> None:
-        self.function = function
-        self.arguments = arguments
-
-    def __reduce__(self) -> tuple:
-        return self.function, self.arguments
-
-    def __call__(self) -> None:
-        """Pickle wants what a file calls to be callable; the result of another call is."""
 
 
 @pytest.mark.parametrize(

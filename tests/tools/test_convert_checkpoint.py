@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from revcol_backbone import RevCol, load_pretrained
 from tests.golden import TOY_ARCHITECTURES, fill, image
+from tests.malicious import Calls
 from tools.convert_checkpoint import main
 
 TOY = TOY_ARCHITECTURES['toy_k3']['arch']
@@ -223,16 +224,11 @@ def test_missing_input_and_unknown_suffix_are_named(tmp_path, classifier):
     assert 'must end in one of .pth' in error_of(classifier, tmp_path / 'out.onnx')
 
 
-class Attack:
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.witness),)
-
-
 def test_code_in_the_input_is_not_run(tmp_path, trained):
-    torch.save({'model': trained, 'config': Attack(tmp_path / 'witness')}, tmp_path / 'in.pth')
+    torch.save(
+        {'model': trained, 'config': Calls(os.mkdir, str(tmp_path / 'witness'))},
+        tmp_path / 'in.pth',
+    )
     message = error_of(tmp_path / 'in.pth', tmp_path / 'out.pth')
     assert 'was not read, because it asks for ' in message
     assert not (tmp_path / 'witness').exists()
