@@ -136,8 +136,7 @@ class _ReversibleStack(torch.autograd.Function):
         _, needs_stem, *needs = ctx.needs_input_grad
         stem = _leaf(stem, needs_stem)
         parameters = [_leaf(*pair) for pair in zip(saved, needs[LEVELS:], strict=True)]
-        with ctx.stack.autocast_context():
-            found = _BackwardPass(ctx.stack, stem, outputs, parameters).run(gradients)
+        found = _BackwardPass(ctx.stack, stem, outputs, parameters).run(gradients)
         no_start = (None,) * LEVELS
         return None, found.get(stem), *no_start, *(found.get(leaf) for leaf in parameters)
 
@@ -198,7 +197,7 @@ class _BackwardPass:
                 alpha = self.alphas[position, index].detach()
                 inverse = invert_level(outputs[index].detach(), fused.detach(), alpha)
                 previous[index] = _leaf(inverse, True)
-            outputs[index] = None
+            outputs[index] = None  # frees its memory
             if gradient is not None:
                 self._add_gradients(fused, leaves, gradient)
                 self._add_shortcut_gradients(position, index, previous[index], gradient)
@@ -211,7 +210,7 @@ class _BackwardPass:
         parameters = self.parameters[position, index]
         keep = self.stack.keep[position]
         inputs = (below, *level.sources(previous))
-        with torch.enable_grad():
+        with torch.enable_grad(), self.stack.autocast_context():
             fused = functional_call(
                 level, parameters, inputs, {'keep': keep[index] if keep else None}
             )

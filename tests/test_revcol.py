@@ -1,0 +1,241 @@
+"""The backbone: equal to the published numbers, on any input, in every mode PyTorch has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.registry import MODELS, DefaultScope
+
+from revcol_backbone import RevCol
+from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
+from tests.plain_revcol import plain_revcol
+
+SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3}
+TOLERANCE = 1e-6
+
+architectures = st.fixed_dictionaries(
+    {
+        'channels': st.tuples(*[st.integers(1, 9)] * 4),
+        'layers': st.tuples(*[st.integers(1, 2)] * 4),
+        'columns': st.integers(1, 4),
+        'long_up': st.booleans(),
+    }
+)
+
+
+@pytest.mark.parametrize('name', TOY_ARCHITECTURES)
+@pytest.mark.parametrize(
+    'memory',
+    [{}, *({'save_memory': True, 'anchor_every': every} for every in (0, 1, 2, 4))],
+    ids=str,
+)
+def test_outputs_and_gradients_equal_the_golden_numbers(name: str, memory: dict) -> None:
+    golden = golden_results(name)
+    model = fill(RevCol(**TOY_ARCHITECTURES[name], **memory)).double()
+    x = image((2, 3, 64, 96)).double().requires_grad_()
+    outputs = model(x)
+    sum((o * image(o.shape, f'probe{i}')).sum() for i, o in enumerate(outputs)).backward()
+
+    for index, output in enumerate(outputs):
+        assert relative_error(output, golden[f'out{index}']) < TOLERANCE
+    assert relative_error(x.grad, golden['grad_input']) < TOLERANCE
+    gradients = {f'grad/{key}': parameter.grad for key, parameter in model.named_parameters()}
+    assert gradients.keys() == {key for key in golden if key.startswith('grad/')}
+    for key, gradient in gradients.items():
+        assert relative_error(gradient, golden[key]) < TOLERANCE, key
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    arch=architectures,
+    kernel_size=st.sampled_from([1, 3, 5]),
+    height=st.integers(32, 70),
+    width=st.integers(32, 70),
+)
+def test_any_architecture_on_any_size_equals_the_equations(
+    arch: dict, kernel_size: int, height: int, width: int
+) -> None:
+    model = fill(RevCol(arch, kernel_size=kernel_size)).double()
+    x = image((1, 3, height, width)).double()
+    with torch.no_grad():
+        found, expected = model(x), plain_revcol(model.state_dict(), x)
+    for level, (output, reference) in enumerate(zip(found, expected, strict=True)):
+        assert output.shape[-2:] == (height // 4 // 2**level, width // 4 // 2**level)
+        assert relative_error(output, reference) < 1e-10
+
+
+def test_levels_come_in_the_order_asked_for() -> None:
+    x = image((1, 3, 64, 64))
+    everything = fill(RevCol(SMALL))(x)
+    chosen = fill(RevCol(SMALL, out_indices=(3, 1)))(x)
+    torch.testing.assert_close(chosen, (everything[3], everything[1]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg'])
+def test_type_revcol_builds_in_every_library(scope: str) -> None:
+    with DefaultScope.overwrite_default_scope(scope):
+        assert isinstance(MODELS.build({'type': 'RevCol', 'arch': SMALL}), RevCol)
+
+
+def test_alpha_is_never_zero_and_never_rewritten() -> None:
+    model = fill(RevCol(SMALL)).double()
+    with torch.no_grad():
+        model.subnet1.alpha0.zero_()
+        model.subnet2.alpha1.fill_(-1e-5)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x = image((1, 3, 32, 32)).double()
+    for is_training in (False, True):
+        found = model.train(is_training)(x)
+        for output, reference in zip(found, plain_revcol(before, x), strict=True):
+            assert relative_error(output, reference) < 1e-10
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('save_memory', [False, True])
+def test_an_alpha_near_zero_has_a_gradient_and_can_leave(save_memory: bool) -> None:
+    model = fill(RevCol(SMALL, save_memory=save_memory, anchor_every=1))
+    with torch.no_grad():
+        model.subnet1.alpha0.zero_()
+    sum(output.sum() for output in model(image((1, 3, 32, 32)))).backward()
+    assert model.subnet1.alpha0.grad.abs().min() > 0
+
+
+def test_every_parameter_has_a_gradient() -> None:
+    model = RevCol(SMALL)
+    sum(output.sum() for output in model(image((1, 3, 32, 32)))).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize('frozen', [-1, 0, 1, 3])
+@pytest.mark.parametrize('save_memory', [False, True])
+def test_frozen_columns_stay_in_evaluation_and_get_no_gradients(
+    frozen: int, save_memory: bool
+) -> None:
+    model = RevCol(SMALL, frozen_columns=frozen, drop_path_rate=0.5, save_memory=save_memory)
+    frozen_names = ['stem', 'subnet0', 'subnet1', 'subnet2'][: frozen + 1]
+    outputs = model.train()(image((2, 3, 32, 32)))
+    if frozen < 3:
+        sum(output.sum() for output in outputs).backward()
+    for name, module in model.named_children():
+        assert module.training == (name not in frozen_names)
+        for parameter in module.parameters():
+            assert (parameter.grad is None) == (name in frozen_names)
+
+
+def test_drop_path_rises_linearly_and_leaves_the_mean() -> None:
+    model = RevCol(SMALL, drop_path_rate=0.4).train()
+    rates = [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert model.subnet2.drop_path_rates == pytest.approx(rates)
+    torch.manual_seed(0)
+    factors = [f for level in model.subnet0.draw_drop_path(torch.empty(20_000)) for f in level]
+    assert factors[0] is None
+    for rate, factor in zip(rates[1:], factors[1:], strict=True):
+        assert torch.unique(factor).tolist() == pytest.approx([0, 1 / (1 - rate)])
+        assert factor.mean().item() == pytest.approx(1, abs=0.03)
+    assert model.eval().subnet0.draw_drop_path(torch.empty(4)) is None
+
+
+def test_a_dropped_sample_skips_the_block() -> None:
+    block = fill(RevCol(SMALL)).subnet0.level0.blocks[0]
+    x = image((2, 4, 8, 8))
+    out = block(x, torch.tensor([0.0, 2.0]))
+    torch.testing.assert_close(out[0], x[0], rtol=0, atol=0)
+    torch.testing.assert_close(out[1], x[1] + 2 * (block(x)[1] - x[1]))
+
+
+def test_initial_weights_follow_the_paper() -> None:
+    model = RevCol({'channels': (32, 32, 32, 32), 'layers': (1, 1, 1, 1), 'columns': 2})
+    block = model.subnet1.level3.blocks[0]
+    assert block.pwconv1.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert block.pwconv1.bias.abs().max() == 0
+    assert torch.unique(block.gamma).item() == pytest.approx(1e-6)
+    assert torch.unique(model.subnet1.alpha2).item() == 0.5
+
+
+def test_meta_device_channels_last_and_no_grad() -> None:
+    with torch.device('meta'):
+        shapes = [tuple(o.shape) for o in RevCol('huge', kernel_size=7)(torch.empty(1, 3, 64, 33))]
+    assert shapes == [(1, 360, 16, 8), (1, 720, 8, 4), (1, 1440, 4, 2), (1, 2880, 2, 1)]
+
+    model, x = fill(RevCol(SMALL)), image((2, 3, 40, 56))
+    with torch.no_grad():
+        plain = model(x)
+        last = model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-4)
+    assert not any(output.requires_grad for output in last)
+
+
+def test_autocast_keeps_the_features_in_float32() -> None:
+    model, x = fill(RevCol(SMALL)), image((1, 3, 64, 64))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        mixed = model(x)
+    for output, reference in zip(mixed, model(x), strict=True):
+        assert output.dtype == torch.float32
+        assert relative_error(output, reference) < 0.05
+
+
+@pytest.mark.parametrize('save_memory', [False, True])
+def test_compiled_training_computes_the_same(save_memory: bool) -> None:
+    model, x = fill(RevCol(SMALL, save_memory=save_memory)), image((1, 3, 64, 48))
+    expected = model(x)
+    sum(output.sum() for output in expected).backward()
+    gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
+    model.zero_grad()
+    found = torch.compile(model, backend='aot_eager')(x)
+    sum(output.sum() for output in found).backward()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for key, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[key], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_compiled_inference_computes_the_same() -> None:
+    arch = {'channels': (4, 8, 8, 8), 'layers': (1, 1, 1, 1), 'columns': 1}
+    model, x = fill(RevCol(arch)).eval(), image((1, 3, 64, 48))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model)(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'kernel_size': 4}, 'kernel_size=4 is not allowed; give a positive odd integer'),
+        ({'kernel_size': -3}, 'positive odd integer'),
+        ({'drop_path_rate': 1.0}, r'drop_path_rate=1\.0 is not allowed; give 0 <= rate < 1'),
+        ({'out_indices': (0, 4)}, r'out_indices=\(0, 4\) is not allowed; .* 0, 1, 2, 3'),
+        ({'out_indices': (-1,)}, 'out_indices'),
+        ({'out_indices': ()}, 'out_indices'),
+        ({'out_indices': (1, 1)}, 'names a level twice'),
+        ({'frozen_columns': 4}, 'frozen_columns=4 is not allowed; give an integer from -1 to 3'),
+        ({'frozen_columns': -2}, 'from -1 to 3'),
+        ({'anchor_every': -1}, 'anchor_every=-1 is not allowed; give an integer at least 0'),
+    ],
+)
+def test_a_bad_argument_is_named_with_what_is_allowed(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RevCol(SMALL, **arguments)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'message'),
+    [
+        ((1, 2, 64, 64), r'shape \(1, 2, 64, 64\); it takes images of shape \(batch, 3'),
+        ((3, 64, 64), 'it takes images of shape'),
+        ((1, 3, 31, 64), '31 x 64 pixels; the height and the width must be at least 32'),
+    ],
+)
+def test_a_bad_input_is_named_with_what_is_allowed(shape: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RevCol(SMALL)(torch.zeros(shape))
+
+
+def test_a_pretrained_file_is_loaded_on_init_weights(tmp_path) -> None:
+    source = fill(RevCol(SMALL))
+    torch.save({'model': source.state_dict()}, tmp_path / 'published.pth')
+    init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'published.pth')}
+    model = RevCol(SMALL, init_cfg=init_cfg)
+    model.init_weights()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key])
