@@ -236,7 +236,6 @@ def test_numbers_and_arrays_load_from_files_of_numpy_1_and_2(tmp_path, value, mo
     path = tmp_path / 'file.pth'
     torch.save(dict(best_score=value), path, _use_new_zipfile_serialization=False)
     written = path.read_bytes()
-    assert b'core.multiarray' in written
     path.write_bytes(re.sub(rb'numpy\._?core\.multiarray', module, written))
     loaded = torch.load(path, weights_only=True)['best_score']
     np.testing.assert_array_equal(loaded, value)
@@ -268,7 +267,6 @@ def test_statistics_of_a_loaded_history_work(tmp_path):
         np.zeros(2, dtype=[('name', 'O')]),
         Path('file'),
     ],
-    ids=str,
 )
 def test_file_that_asks_for_anything_else_is_refused(tmp_path, attack):
     torch.save(dict(state_dict={}, message_hub=attack), tmp_path / 'file.pth')
