@@ -1,0 +1,117 @@
+"""Two gloo processes train the memory-saving backbone to the gradients of one process."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from revcol_backbone import RevCol
+from tests.golden import fill, image
+
+ARCH = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3}
+PROCESSES = 2
+BATCH = 4
+# name: (frozen columns, parts that a process accumulates)
+DATA_PARALLEL = {'whole': (-1, 1), 'accumulated': (-1, 2), 'frozen': (1, 1)}
+SHARDED = ('fsdp', 'fsdp_original_parameters', 'fully_shard')
+
+pytestmark = pytest.mark.slow
+
+
+def build(frozen_columns: int = -1) -> RevCol:
+    arguments = {'save_memory': True, 'anchor_every': 2, 'frozen_columns': frozen_columns}
+    return fill(RevCol(ARCH, **arguments)).double()
+
+
+def loss(outputs: tuple[Tensor, ...]) -> Tensor:
+    return sum(output.pow(2).mean() for output in outputs)
+
+
+def images() -> Tensor:
+    return image((BATCH, 3, 48, 40)).double()
+
+
+def train_data_parallel(rank: int, frozen_columns: int, parts: int) -> dict[str, Tensor]:
+    model = build(frozen_columns)
+    parallel = DistributedDataParallel(model)
+    pieces = images().chunk(PROCESSES)[rank].chunk(parts)
+    for number, piece in enumerate(pieces):
+        is_last = number == len(pieces) - 1
+        with contextlib.nullcontext() if is_last else parallel.no_sync():
+            (loss(parallel(piece)) / parts).backward()
+    return {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+
+
+def train_sharded(rank: int, kind: str) -> dict[str, Tensor]:
+    """One step of plain descent; returns the whole parameters after it."""
+    model = build()
+    if kind == 'fully_shard':
+        sharded = fully_shard(model, mesh=init_device_mesh('cpu', (PROCESSES,)))
+    else:
+        sharded = FullyShardedDataParallel(
+            model,
+            device_id=torch.device('cpu'),
+            use_orig_params=kind == 'fsdp_original_parameters',
+        )
+    optimizer = torch.optim.SGD(sharded.parameters(), lr=0.1)
+    loss(sharded(images().chunk(PROCESSES)[rank])).backward()
+    optimizer.step()
+    if kind == 'fully_shard':
+        return {key: value.full_tensor() for key, value in sharded.state_dict().items()}
+    with FullyShardedDataParallel.summon_full_params(sharded):
+        return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=PROCESSES
+    )
+    results = {name: train_data_parallel(rank, *how) for name, how in DATA_PARALLEL.items()}
+    results.update({kind: train_sharded(rank, kind) for kind in SHARDED})
+    torch.save(results, f'{folder}/{rank}.pth')
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    folder: Path = tmp_path_factory.mktemp('gloo')
+    mp.spawn(work, args=(str(folder),), nprocs=PROCESSES)
+    return [torch.load(folder / f'{rank}.pth') for rank in range(PROCESSES)]
+
+
+def one_process(frozen_columns: int = -1) -> nn.Module:
+    model = build(frozen_columns)
+    loss(model(images())).backward()
+    return model
+
+
+@pytest.mark.parametrize('name', DATA_PARALLEL)
+def test_data_parallel_gradients_are_those_of_the_whole_batch(results: list, name: str) -> None:
+    model = one_process(DATA_PARALLEL[name][0])
+    expected = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+    for rank in range(PROCESSES):
+        found = results[rank][name]
+        assert found.keys() == expected.keys()
+        for key, gradient in expected.items():
+            torch.testing.assert_close(found[key], gradient, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize('kind', SHARDED)
+def test_a_sharded_step_is_the_step_of_one_process(results: list, kind: str) -> None:
+    model = one_process()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    found = {key.removeprefix('_fsdp_wrapped_module.'): v for key, v in results[0][kind].items()}
+    assert found.keys() == model.state_dict().keys()
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(found[key], value, rtol=1e-8, atol=1e-10)
