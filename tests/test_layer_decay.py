@@ -9,6 +9,7 @@ from torch import nn
 
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.layer_decay import RevColLayerDecayOptimWrapperConstructor, layer_id
+from tests.configs import expected_layer_id
 
 TOY = dict(channels=(8, 16, 24, 32), layers=(2, 1, 3, 2), columns=3, long_up=True)
 LR, WEIGHT_DECAY, RATE = 1e-3, 0.05, 0.5
@@ -79,19 +80,9 @@ def test_every_parameter_of_every_variant_follows_the_rule():
     for name, arch in VARIANTS.items():
         with torch.device('meta'):
             backbone = RevCol(arch)
-        depth, columns = sum(arch.layers), arch.columns
-        first_block = [sum(arch.layers[:level]) for level in range(4)]
+        last = sum(arch.layers) + arch.columns
         for parameter, group in settings(backbone, build(backbone)).items():
-            parts = parameter.split('.')
-            if parts[0] == 'stem':
-                expected = 0
-            elif parts[1].startswith('alpha'):
-                expected = 1 + int(parts[0][len('subnet') :])
-            else:
-                block = int(parts[3]) if parts[2] == 'blocks' else 0
-                level = int(parts[1][len('level') :])
-                expected = 1 + int(parts[0][len('subnet') :]) + first_block[level] + block
-            distance = depth + columns - expected
+            distance = last - expected_layer_id(parameter, arch.layers)
             assert group['lr'] == pytest.approx(LR * RATE**distance), (name, parameter)
 
 

@@ -1,5 +1,5 @@
-# ADE20K as in mmseg, with 2 images a GPU. Multi-scale test (`--tta`) resizes relative to the test
-# scale, as the published figures were measured; mmseg's own base resizes relative to the raw image.
+# ADE20K as in mmseg, with 2 images a GPU. Multi-scale test (`--tta`) scales the test size, as
+# mmseg 0.x did when the figures were published; the base of mmseg 1.x scales the raw image.
 _base_ = 'mmseg::_base_/datasets/ade20k_640x640.py'
 
 train_dataloader = dict(batch_size=2)
