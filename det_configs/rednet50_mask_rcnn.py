@@ -1,0 +1,1 @@
+_base_ = './_base_/rednet_mask_rcnn.py'

@@ -1,0 +1,3 @@
+_base_ = './_base_/rednet_fpn.py'
+
+model = dict(neck=dict(type='InvolutionFPN'))
