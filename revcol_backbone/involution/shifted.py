@@ -40,7 +40,7 @@ def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
     sizes = _Sizes(x.shape, kernel.shape, stride, x.dtype)
     padded, kernel = sizes.pad(x), sizes.merge_groups(kernel)
     out = sizes.merge_groups(x.new_empty(sizes.output_shape))
-    for tile in sizes.tiles():
+    for tile in sizes.tiles(x.device):
         weights = tile.cut(kernel).to(sizes.dtype)
         weight_of = weights.unsqueeze(1).unbind(2)
         total = weights.new_zeros(len(weights), sizes.group_width, weights.shape[-1])
@@ -70,7 +70,7 @@ def input_gradient(
     sizes = _Sizes(input_shape, kernel.shape, stride, grad.dtype)
     grad, kernel = sizes.merge_groups(grad), sizes.merge_groups(kernel)
     padded = grad.new_zeros(sizes.padded_shape, dtype=sizes.dtype)
-    for tile in sizes.tiles():
+    for tile in sizes.tiles(grad.device):
         values = tile.cut(grad).to(sizes.dtype)
         weight_of = tile.cut(kernel).to(sizes.dtype).unsqueeze(1).unbind(2)
         for column in sizes.columns():
@@ -98,7 +98,7 @@ def kernel_gradient(grad: Tensor, x: Tensor, kernel_shape: tuple[int, ...], stri
     sizes = _Sizes(x.shape, kernel_shape, stride, grad.dtype)
     padded, grad = sizes.pad(x), sizes.merge_groups(grad)
     out = sizes.merge_groups(grad.new_empty(kernel_shape))
-    for tile in sizes.tiles():
+    for tile in sizes.tiles(grad.device):
         values = tile.cut(grad).to(sizes.dtype)
         value_of = values.unsqueeze(2).unbind(1)
         total = values.new_zeros(len(values), kernel_shape[2], values.shape[-1])
@@ -170,8 +170,10 @@ class _Sizes:
         per_group = self.group_width if tensor.ndim == 4 else self.kernel_size**2
         return tensor.reshape(self.merged, per_group, self.out_height, self.out_width)
 
-    def tiles(self) -> Iterator[_Tile]:
+    def tiles(self, device: torch.device) -> Iterator[_Tile]:
         elements = TILE_ELEMENTS * torch.get_num_threads()
+        if device.type != 'cpu':  # a GPU wants few large steps
+            elements = math.prod(self.output_shape)
         row = self.group_width * self.out_width
         groups = max(min(elements // (row * self.out_height), self.merged), 1)
         rows = max(min(elements // (row * groups), self.out_height), 1)
