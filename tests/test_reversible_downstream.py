@@ -1,0 +1,47 @@
+"""A whole detector and a whole segmentor take the same step with and without saved memory."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+from tests import test_det_configs, test_seg_configs
+from tests.configs import build_model
+from tests.golden import fill
+
+TASKS = {
+    'revcol_t_cascade': (test_det_configs, 'mmdet'),
+    'revcol_t_upernet': (test_seg_configs, 'mmseg'),
+}
+
+
+def step(tests: ModuleType, scope: str, name: str, save_memory: bool) -> dict[str, torch.Tensor]:
+    """The gradients of all parameters after one step of a shrunk copy of the config."""
+    config = tests.config_of(name)
+    tests.shrink(config)
+    config.model.backbone.update(save_memory=save_memory, anchor_every=1, drop_path_rate=0.3)
+    config.model.backbone.arch['columns'] = 4
+    model = build_model(config).train()
+    fill(model.backbone)
+    torch.manual_seed(0)
+    inputs, samples = tests.batch()
+    with DefaultScope.overwrite_default_scope(scope):
+        total, _ = model.parse_losses(model.loss(inputs, samples))
+    total.backward()
+    return {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize('name', TASKS)
+def test_gradients_of_a_training_step_equal_plain_training(name: str) -> None:
+    tests, scope = TASKS[name]
+    found = []
+    for save_memory in (False, True):
+        torch.manual_seed(1)
+        found.append(step(tests, scope, name, save_memory))
+    plain, saving = found
+    assert plain.keys() == saving.keys()
+    for key, gradient in plain.items():
+        torch.testing.assert_close(saving[key], gradient, rtol=1e-3, atol=1e-5)
