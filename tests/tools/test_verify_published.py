@@ -90,7 +90,7 @@ def test_one_model_is_verified_by_part_of_its_name(capsys):
     output = capsys.readouterr().out
     assert list(rows(output)) == ['model', 'RedNet-26']
     assert '9.23M' in output
-    assert '1.68G' in output
+    assert '1.69G' in output
 
 
 def test_an_unknown_name_is_an_error_that_repeats_it():
