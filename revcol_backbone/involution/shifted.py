@@ -39,7 +39,8 @@ def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """
     sizes = _Sizes(x.shape, kernel.shape, stride, x.dtype)
     padded, kernel = sizes.pad(x), sizes.merge_groups(kernel)
-    out = sizes.merge_groups(x.new_empty(sizes.output_shape))
+    out = x.new_empty(sizes.output_shape)
+    merged = sizes.merge_groups(out)
     for tile in sizes.tiles(x.device):
         weights = tile.cut(kernel).to(sizes.dtype)
         weight_of = weights.unsqueeze(1).unbind(2)
@@ -49,8 +50,8 @@ def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
             shifts = sizes.row_shifts(source, tile).unbind(2)
             for shifted, weight in zip(shifts, weight_of[column.positions], strict=True):
                 total.addcmul_(shifted, weight)
-        tile.cut(out).copy_(total)
-    return out.view(sizes.output_shape)
+        tile.cut(merged).copy_(total)
+    return out
 
 
 def input_gradient(
@@ -80,7 +81,7 @@ def input_gradient(
             for shifted, weight in zip(shifts, weight_of[column.positions], strict=True):
                 shifted.addcmul_(values, weight)
             target.add_(spread)
-    return sizes.crop(padded).to(grad.dtype)
+    return sizes.crop(padded, grad.dtype)
 
 
 def kernel_gradient(grad: Tensor, x: Tensor, kernel_shape: tuple[int, ...], stride: int) -> Tensor:
@@ -97,7 +98,8 @@ def kernel_gradient(grad: Tensor, x: Tensor, kernel_shape: tuple[int, ...], stri
     """
     sizes = _Sizes(x.shape, kernel_shape, stride, grad.dtype)
     padded, grad = sizes.pad(x), sizes.merge_groups(grad)
-    out = sizes.merge_groups(grad.new_empty(kernel_shape))
+    out = grad.new_empty(kernel_shape)
+    merged = sizes.merge_groups(out)
     for tile in sizes.tiles(grad.device):
         values = tile.cut(grad).to(sizes.dtype)
         value_of = values.unsqueeze(2).unbind(1)
@@ -108,8 +110,8 @@ def kernel_gradient(grad: Tensor, x: Tensor, kernel_shape: tuple[int, ...], stri
             shifts = sizes.row_shifts(source, tile).unbind(1)
             for shifted, value in zip(shifts, value_of, strict=True):
                 part.addcmul_(shifted, value)
-        tile.cut(out).copy_(total)
-    return out.view(kernel_shape)
+        tile.cut(merged).copy_(total)
+    return out
 
 
 class _Tile(NamedTuple):
@@ -161,10 +163,15 @@ class _Sizes:
     def pad(self, x: Tensor) -> Tensor:
         return F.pad(x, (self.margin,) * 4).reshape(self.padded_shape)
 
-    def crop(self, padded: Tensor) -> Tensor:
+    def crop(self, padded: Tensor, dtype: torch.dtype) -> Tensor:
         rows = slice(self.margin, self.margin + self.height)
         columns = slice(self.margin, self.margin + self.width)
-        return padded[..., rows, columns].reshape(self.input_shape)
+        # A copy even of the whole: autograd forbids changing a result in place that is a view.
+        out = padded.new_empty(self.input_shape, dtype=dtype)
+        out.view(self.merged, self.group_width, self.height, self.width).copy_(
+            padded[..., rows, columns]
+        )
+        return out
 
     def merge_groups(self, tensor: Tensor) -> Tensor:
         per_group = self.group_width if tensor.ndim == 4 else self.kernel_size**2

@@ -81,6 +81,15 @@ def test_keeps_nothing_but_its_two_arguments():
     assert reference() is None
 
 
+@pytest.mark.parametrize('size', [1, 7])
+def test_results_can_be_changed_in_place(size):
+    x, kernel = arguments(size=size)
+    out = involution(x, kernel)
+    gradients = torch.autograd.grad(out.square().sum(), (x, kernel), create_graph=True)
+    for result in (out, *gradients):
+        result.relu_()
+
+
 @pytest.mark.parametrize('wanted', [0, 1])
 def test_computes_the_gradient_of_one_argument_alone(wanted):
     inputs = arguments()
