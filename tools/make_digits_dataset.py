@@ -30,15 +30,16 @@ SPLITS = ('train', 'val')
 # A change to what is drawn has to raise this, so that older data sets are not taken for new ones.
 FORMAT_VERSION = 1
 VAL_FRACTION = 0.2
-DIGITS_PER_SCENE = (4, 8)
+DIGITS_PER_SCENE = (2, 5)
 TRIES_PER_DIGIT = 4  # before a scene is left with fewer digits
-DIGIT_SIZE = (0.22, 0.42)  # height of a digit over the height of the image
-MAX_ROTATION = 20.0  # degrees
+DIGIT_SIZE = (0.34, 0.6)  # height of a digit over the height of the image
+MAX_ROTATION = 15.0  # degrees
 MIN_VISIBLE = 0.75  # share of a digit's pixels that later digits must leave visible
 MIN_AREA = 0.002  # visible pixels of a digit over the pixels of the image
-SATURATION = (0.6, 1.0)
-BRIGHTNESS = (0.7, 1.0)
-MIN_CONTRAST = 0.25  # distance of colours, in units of black to white
+PHOTO_BRIGHTNESS = 0.45  # photographs are dimmed to this share, so that digits stand out
+SATURATION = (0.2, 0.6)
+BRIGHTNESS = (0.85, 1.0)
+MIN_CONTRAST = 0.3  # distance of colours, in units of black to white
 INK_THRESHOLD = 0.45  # how much ink, of at most 1, counts as digit
 SMOOTHING = 8  # how much the 8 x 8 pictures of ink are enlarged before they are placed
 SUPERSAMPLING = 2  # a digit's edge is drawn this many times finer, then averaged
@@ -59,7 +60,7 @@ class Settings:
 
     train: int = 2000
     val: int = 200
-    size: int = 160
+    size: int = 128
     seed: int = 0
     version: int = FORMAT_VERSION
 
@@ -218,8 +219,8 @@ class DigitsDataset:
         crop = photo[top : top + side, left : left + side]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        size = self.settings.size
-        return cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_AREA)
+        dimmed = (crop * PHOTO_BRIGHTNESS).astype(np.uint8)
+        return cv2.resize(dimmed, (self.settings.size,) * 2, interpolation=cv2.INTER_AREA)
 
     def _place(self, source: int, rng: np.random.Generator) -> np.ndarray:
         """Draw one digit at a random place, wholly inside; returns opacity (H, W) in 0..1."""
@@ -282,7 +283,7 @@ def _enlarge(ink: np.ndarray, height: float, angle: float, side: int) -> np.ndar
 
 
 def _contrasting_colour(behind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a random vivid RGB colour that is not too close to the one behind it."""
+    """Draw a random bright RGB colour that is not too close to the one behind it."""
     while True:
         hsv = (rng.random(), rng.uniform(*SATURATION), rng.uniform(*BRIGHTNESS))
         colour = np.array([round(255 * channel) for channel in hsv_to_rgb(*hsv)], np.uint8)
