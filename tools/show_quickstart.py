@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
 WANTED = {'box AP': 0.50, 'mask AP': 0.45, 'mIoU': 0.60}
@@ -24,7 +25,14 @@ SCORE_THRESHOLD = 0.5
 SCENES_PER_PICTURE = 4
 PICTURES = 3
 ENLARGEMENT = 3
-COLOURS = plt.get_cmap('tab10').colors
+# Ten colours, none of them grey, that stay apart on the dim photographs.
+COLOURS = [
+    to_rgb(code)
+    for code in (
+        *('#4363d8', '#f58231', '#3cb44b', '#e6194b', '#b45ad6'),
+        *('#c08040', '#f032e6', '#ffe119', '#42d4f4', '#bfef45'),
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -223,7 +231,7 @@ def _draw_digits(axis: plt.Axes, image: np.ndarray, digits: list[Digit]) -> None
             left,
             top,
             digit.name,
-            color='white',
+            color='black' if np.mean(colour) > 0.5 else 'white',
             fontsize=8,
             va='bottom',
             bbox={'facecolor': colour, 'edgecolor': 'none', 'pad': 1},
