@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from revcol_backbone.dataset_check import check_dataset
 
 COCO_ID_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 WIDTH, HEIGHT = 48, 40
@@ -112,3 +115,41 @@ def write_annotations(path: Path, names: dict[int, str], categories: list[dict])
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
+
+
+TREES = {
+    'coco': make_coco_tree,
+    'objects365': make_objects365_tree,
+    'ade20k': make_ade20k_tree,
+    'cityscapes': make_cityscapes_tree,
+}
+
+
+def problems_of(
+    name: str,
+    root: Path,
+    splits: Sequence[str] = ('train', 'val'),
+    counts: Sequence[int] = (3, 2),
+    sample: int = 100,
+) -> list[str]:
+    """What the check finds wrong with a tree of this file."""
+    return check_dataset(name, root, splits, sample, counts).problems
+
+
+def only_problem(name: str, root: Path, **options) -> str:
+    """The one thing that the check finds wrong."""
+    (problem,) = problems_of(name, root, **options)
+    return problem
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def cut(path: Path) -> None:
+    """Keep the first half of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])

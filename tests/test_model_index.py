@@ -4,12 +4,11 @@ import re
 
 import modelindex
 import pytest
-from mmengine.config import Config
 
 from revcol_backbone.checkpoint_source import PUBLISHED
 from revcol_backbone.model_index import read_model_index
 from revcol_backbone.published import DETECTORS, SEGMENTORS
-from tests.configs import ROOT
+from tests.configs import ROOT, load_config
 
 MODELS = read_model_index(ROOT / 'model-index.yml')
 every_model = pytest.mark.parametrize('model', MODELS, ids=lambda model: model.name)
@@ -71,7 +70,7 @@ def test_a_files_name_fits_its_backbone(model):
     size = {'T': 'tiny', 'S': 'small', 'B': 'base', 'L': 'large', 'H': 'huge'}
     if model.weights:
         assert f'_{size[model.metadata["Backbone"][-1]]}_' in model.weights
-        arch = Config.fromfile(ROOT / model.config).model.backbone.arch
+        arch = load_config(model.config).model.backbone.arch
         assert arch == size[model.metadata['Backbone'][-1]]
 
 
