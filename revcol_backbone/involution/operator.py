@@ -6,18 +6,20 @@ a custom operator of PyTorch, which ``torch.compile`` takes into its graphs whol
 nothing of it but its two arguments.
 
 On a GPU where Triton is installed they run :mod:`.triton_kernels`, everywhere else
-:mod:`.shifted`.
+:mod:`.shifted`, but for the operator itself on CPUs: :mod:`.gathered`.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from revcol_backbone.involution import shifted
+from revcol_backbone.involution import gathered, shifted
 
 
 def involution(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
@@ -59,6 +61,8 @@ def multiply_adds(kernel_shape: Sequence[int], channels: int) -> int:
 
 @torch.library.custom_op('revcol_backbone::involution', mutates_args=())
 def _aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
+    if x.device.type == 'cpu':
+        return gathered.aggregate(x, kernel, stride)
     return _backend(x).aggregate(x, kernel, stride)
 
 
@@ -74,18 +78,22 @@ def _kernel_gradient(grad: Tensor, x: Tensor, kernel_shape: Sequence[int], strid
     return _backend(grad).kernel_gradient(grad, x, tuple(kernel_shape), stride)
 
 
-def _backend(tensor: Tensor):
-    if tensor.is_cuda and find_spec('triton'):
+def _backend(tensor: Tensor) -> ModuleType:
+    if tensor.is_cuda and _has_triton():
         from revcol_backbone.involution import triton_kernels
 
         return triton_kernels
     return shifted
 
 
+@functools.cache
+def _has_triton() -> bool:
+    return find_spec('triton') is not None
+
+
 def _save(ctx, inputs, output) -> None:
     first, second, *sizes = inputs
     ctx.save_for_backward(first, second)
-    ctx.shapes = first.shape, second.shape
     ctx.sizes = sizes
 
 

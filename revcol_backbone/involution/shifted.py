@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Elements of a tile for each thread: 512 KiB of float32, a part of a processor's second-level
-# cache that leaves room for what is multiplied with them.
-TILE_ELEMENTS = 131072
+# Elements of a tile for each thread: 1 MiB of float32. Smaller tiles stay in more processors'
+# second-level caches, but pay for more steps; half and twice as many are equally fast.
+TILE_ELEMENTS = 262144
 
 
 def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.flop_counter import FlopCounterMode
 
-from revcol_backbone.involution import involution, multiply_adds, shifted
+from revcol_backbone.involution import gathered, involution, multiply_adds, shifted
 
 
 def unfolded(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
@@ -51,6 +51,7 @@ def test_equals_the_unfolded_sum_and_its_gradients(
     x, kernel = arguments(batch, 16 * groups, height, width, size, stride)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shifted, 'TILE_ELEMENTS', tile)
+        patch.setattr(gathered, 'ROWS', tile)
         out = involution(x, kernel, stride)
         probe = torch.randn_like(out)
         found = torch.autograd.grad(out, (x, kernel), probe)
@@ -58,6 +59,15 @@ def test_equals_the_unfolded_sum_and_its_gradients(
     expected = torch.autograd.grad(expected_out, (x, kernel), probe)
     for value, reference in zip((out, *found), (expected_out, *expected), strict=True):
         torch.testing.assert_close(value, reference)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_gathering_and_shifting_agree(stride, dtype):
+    x, kernel = (tensor.detach() for tensor in arguments(channels=48, stride=stride, dtype=dtype))
+    torch.testing.assert_close(
+        gathered.aggregate(x, kernel, stride), shifted.aggregate(x, kernel, stride)
+    )
 
 
 @pytest.mark.parametrize('stride', [1, 2])
