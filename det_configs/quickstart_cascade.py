@@ -8,7 +8,7 @@ custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
 channels = [24, 48, 96, 192]
 width = 48
 num_classes = 10
-max_epochs = 3
+max_epochs = 2
 
 # Digits are narrow and about 25 to 80 pixels tall: anchors of one shape, half an octave apart.
 model = _base_.model
@@ -16,12 +16,7 @@ model.backbone = dict(
     type='RevCol',
     arch=dict(channels=channels, layers=(1, 1, 1, 1), columns=2, long_up=False),
     save_memory=True,
-    # Made by the quickstart with seg_configs/quickstart_upernet.py.
-    init_cfg=dict(
-        type='Pretrained',
-        checkpoint='work_dirs/quickstart/upernet/iter_1500.pth',
-        prefix='backbone.',
-    ),
+    init_cfg=dict(type='Xavier', layer=['Conv2d', 'Linear']),
 )
 model.neck.update(in_channels=channels, out_channels=width, num_outs=4)
 model.rpn_head.update(in_channels=width, feat_channels=width)

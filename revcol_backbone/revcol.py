@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -53,7 +53,7 @@ class RevCol(BaseModule):
         save_memory: bool = False,
         anchor_every: int = DEFAULT_ANCHOR_EVERY,
         frozen_columns: int = -1,
-        init_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.arch = resolve_architecture(arch)
@@ -109,11 +109,15 @@ class RevCol(BaseModule):
 
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``; without one the initial weights stay."""
-        if self.init_cfg and self.init_cfg.get('type') == 'Pretrained':
-            load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
-            self._is_init = True
-        else:
+        given = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        pretrained = [cfg for cfg in given if cfg.get('type') == 'Pretrained']
+        if not pretrained:
             super().init_weights()
+            return
+        initialize(self, [cfg for cfg in given if cfg not in pretrained])
+        for cfg in pretrained:
+            load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
+        self._is_init = True
 
     def train(self, mode: bool = True) -> RevCol:
         """Switch between training and evaluation; frozen parts stay in evaluation mode."""

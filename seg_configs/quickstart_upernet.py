@@ -5,7 +5,7 @@ custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
 channels = [24, 48, 96, 192]
 width = 48
 num_classes = 11
-max_iters = 1500
+max_iters = 1700
 
 norm_cfg = dict(type='BN')
 model = _base_.model

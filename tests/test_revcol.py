@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -231,11 +233,12 @@ def test_a_bad_input_is_named_with_what_is_allowed(shape: tuple, message: str) -
         RevCol(SMALL)(torch.zeros(shape))
 
 
-def test_a_pretrained_file_is_loaded_on_init_weights(tmp_path) -> None:
+@pytest.mark.parametrize('is_list', [False, True])
+def test_a_pretrained_file_is_loaded_on_init_weights(tmp_path: Path, is_list: bool) -> None:
     source = fill(RevCol(SMALL))
     torch.save({'model': source.state_dict()}, tmp_path / 'published.pth')
     init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'published.pth')}
-    model = RevCol(SMALL, init_cfg=init_cfg)
+    model = RevCol(SMALL, init_cfg=[init_cfg, {'type': 'Kaiming'}] if is_list else init_cfg)
     model.init_weights()
     for key, value in model.state_dict().items():
         assert torch.equal(value, source.state_dict()[key])

@@ -34,13 +34,13 @@ forget_unfinished_packages() {
     done
 }
 
-has_package() {
-    .venv/bin/python -c "import importlib.metadata as m; m.version('$1')" 2> /dev/null
+has_compiled_mmcv() {
+    compgen -G '.venv/lib/python*/site-packages/mmcv/_ext.*' > /dev/null
 }
 
 install_stack() {
     local mmcv=(mmcv-lite)
-    ! has_package mmcv || mmcv=()  # a compiled mmcv stays
+    ! has_compiled_mmcv || mmcv=()
     .venv/bin/python -m pip install --constraint constraints.txt \
         torch torchvision ${mmcv[@]+"${mmcv[@]}"} --editable '.[det,seg,mim,timm,test]' &&
     .venv/bin/python -m revcol_backbone.mmcv_ops install

@@ -12,36 +12,61 @@ WORK_DIR=work_dirs/quickstart
 DATA_DIR=data/digits
 # Threads that sleep while they wait cost little on idle cores, and save much on busy ones.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+# Two trainings side by side, each on half of the cores, use them better than one after the other.
+CORES=$(python -c 'import os; print(len(os.sched_getaffinity(0)))')
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((CORES < 4 ? 1 : CORES < 8 ? CORES / 2 : 4))}
 
 main() {
     mkdir -p "$WORK_DIR"
     timed data python tools/make_digits_dataset.py --out "$DATA_DIR"
-    # The detector starts from the segmentor's backbone, so the segmentor comes first.
-    train_and_test mmseg upernet seg_configs/quickstart_upernet.py \
-        --out "$WORK_DIR/upernet/test/label_maps"
+    stage=training stage_start=$SECONDS
+    set -m  # a process group for each of the two, so that an interruption ends both
     train_and_test mmdet cascade det_configs/quickstart_cascade.py \
-        --out "$WORK_DIR/cascade/test/predictions.pkl"
+        --out "$WORK_DIR/cascade/test/predictions.pkl" &
+    local detector=$!
+    train_and_test mmseg upernet seg_configs/quickstart_upernet.py \
+        --out "$WORK_DIR/upernet/test/label_maps" &
+    local segmentor=$!
+    set +m
+    follow "$detector" "$segmentor"
+    record_seconds
     python tools/show_quickstart.py --work-dir "$WORK_DIR" --data "$DATA_DIR"
 }
 
 # train_and_test PACKAGE NAME CONFIG [ARGUMENTS OF mim test]
 train_and_test() {
     local package=$1 name=$2 config=$3
-    local work_dir=$WORK_DIR/$name
+    local work_dir=$WORK_DIR/$name log=$WORK_DIR/$name.log
     shift 3
     check_made_from "$work_dir" "$config"
     if [ -f "$work_dir/trained" ]; then
         echo "$name: trained already"
     else
-        timed "$name" mim train "$package" "$config" --gpus 0 --work-dir "$work_dir" --resume
+        mim train "$package" "$config" --gpus 0 --work-dir "$work_dir" --resume >> "$log" 2>&1
         touch "$work_dir/trained"
     fi
     if [ -f "$work_dir/tested" ]; then
         echo "$name: tested already"
     else
-        timed "$name" mim test "$package" "$config" --gpus 0 --work-dir "$work_dir/test" \
-            --checkpoint "$(cat "$work_dir/last_checkpoint")" "$@"
+        mim test "$package" "$config" --gpus 0 --work-dir "$work_dir/test" \
+            --checkpoint "$(cat "$work_dir/last_checkpoint")" "$@" >> "$log" 2>&1
         touch "$work_dir/tested"
+    fi
+}
+
+# follow DETECTOR SEGMENTOR: shows how far both processes are until both have ended; fails, and
+# shows the end of the logs, if one of them failed.
+follow() {
+    echo "Training; the whole output goes to $WORK_DIR/cascade.log and $WORK_DIR/upernet.log"
+    while kill -0 "$1" 2> /dev/null || kill -0 "$2" 2> /dev/null; do
+        sleep 5
+        (( SECONDS % 30 < 5 )) || continue
+        grep -hoE '(Epoch|Iter)\((train|test)\).*' "$WORK_DIR"/*.log 2> /dev/null |
+            grep -oE '^.* loss: [0-9.]+' | awk '{ last[$1] = $0 } END { for (k in last) print last[k] }' || true
+    done
+    if ! wait "$1" || ! wait "$2"; then
+        tail -n 20 "$WORK_DIR"/*.log >&2
+        stop 'a training or test failed, see above; run this again to go on.'
     fi
 }
 
@@ -70,5 +95,13 @@ record_seconds() {
     stage=
 }
 
-trap record_seconds EXIT
+end() {
+    record_seconds
+    local group
+    for group in $(jobs -p); do
+        kill -- "-$group" 2> /dev/null || true
+    done
+}
+
+trap end EXIT
 main

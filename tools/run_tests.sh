@@ -6,4 +6,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/environment.sh
 ruff check .
 ruff format --check .
-exec python -m pytest "$@"
+# A process for each core, each with one thread; a file's tests stay together.
+export OMP_NUM_THREADS=1
+exec python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
