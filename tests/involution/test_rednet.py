@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -205,3 +208,14 @@ def test_every_block_is_an_involution_of_kernel_7():
     network = RedNet(50, stem_kernel_size=3)
     involutions = [module for module in network.modules() if isinstance(module, Involution)]
     assert [layer.kernel_size for layer in involutions] == [3] + [7] * 16
+
+
+def test_importing_rednet_needs_neither_mmcv_nor_mmdet_nor_mmseg():
+    code = (
+        'import sys, revcol_backbone.involution; '
+        "print(sorted({'mmcv', 'mmdet', 'mmseg'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == '[]'
