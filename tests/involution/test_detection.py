@@ -38,6 +38,13 @@ PROPOSALS, MASKS = 1000, 100
 every_config = pytest.mark.parametrize('name', PUBLISHED)
 
 
+@pytest.fixture(autouse=True)
+def _mmdet_scope():
+    """mmdet's heads look their losses up in the current scope, which a runner may have left."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
 def config_of(name):
     config = load_config(f'det_configs/{name}.py')
     for module in config.custom_imports.imports:

@@ -27,7 +27,7 @@ from tests.configs import build_model, load_config
 from tests.tiny_data import SIZE, make_coco
 
 PRETRAINING_STEPS = 6
-WARMUP_STEPS, STEPS = 4, 14
+WARMUP_STEPS, STEPS = 12, 16
 
 
 def scenes(root: Path, images: int) -> list[tuple[Tensor, Tensor]]:
