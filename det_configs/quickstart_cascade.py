@@ -4,6 +4,7 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
+custom_hooks = [dict(type='FineTunedCheckpointHook')]
 
 channels = [24, 48, 96, 192]
 width = 48

@@ -1,6 +1,7 @@
 # UPerNet on a small RevCol for the quickstart's digits: minutes on two CPU cores.
 _base_ = ['mmseg::_base_/models/upernet_r50.py', 'mmseg::_base_/default_runtime.py']
 custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
+custom_hooks = [dict(type='FineTunedCheckpointHook')]
 
 channels = [24, 48, 96, 192]
 width = 48

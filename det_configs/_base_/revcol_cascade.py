@@ -7,6 +7,7 @@ _base_ = [
 ]
 checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
 custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
+custom_hooks = [dict(type='FineTunedCheckpointHook')]
 
 model = dict(
     backbone=dict(_delete_=True, type='RevCol'),

@@ -7,6 +7,7 @@ _base_ = [
 custom_imports = dict(
     imports=['revcol_backbone.involution.segmentation'], allow_failed_imports=False
 )
+custom_hooks = [dict(type='FineTunedCheckpointHook')]
 # The ImageNet model that the table of the reference release (d-li14/involution) links to.
 checkpoint = 'checkpoints/rednet50.pth'
 rednet50 = dict(

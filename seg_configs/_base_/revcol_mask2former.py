@@ -9,6 +9,7 @@ _base_ = 'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py'
 checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
 # RevCol first: where mmcv has no compiled operators, it brings those that mmdet imports.
 custom_imports = dict(imports=['revcol_backbone', 'mmdet.models'], allow_failed_imports=False)
+custom_hooks = [dict(type='FineTunedCheckpointHook')]
 
 model = dict(backbone=dict(_delete_=True, type='RevCol', drop_path_rate=0.3))
 optim_wrapper = dict(
