@@ -13,7 +13,6 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, CheckpointLoader
-from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from revcol_backbone.checkpoint_file import (
@@ -45,9 +44,8 @@ class FineTunedCheckpointHook(Hook):
 
     def before_run(self, runner: Any) -> None:
         """Let the file that is about to be loaded be read without running code from it."""
-        path = runner._load_from
-        if path and not runner._resume and Path(path).expanduser().is_file():
-            CheckpointLoader.register_scheme(f'{re.escape(path)}$', _read, force=True)
+        if runner._load_from and not runner._resume:
+            read_without_code(runner._load_from)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Rename old keys in a checkpoint and check that it fits.
@@ -56,19 +54,48 @@ class FineTunedCheckpointHook(Hook):
             ValueError: It does not; the message has every kind of mismatch with the first keys.
         """
         source = Path(runner._load_from or 'The checkpoint')
-        model = _unwrap(runner.model)
-        if isinstance(model, FullyShardedDataParallel):
-            return  # its weights have other names and shapes, which it checks itself
+        expected = _expected_shapes(runner)
+        if expected is None:
+            return
         entry = weights_entry(checkpoint, source)
         stored = checkpoint if entry is None else checkpoint[entry]
-        expected = shapes_of(model.state_dict())
-        weights = _rename(stored, expected, source, runner.logger)
         is_new_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
-        _check(weights, expected, source, only='backbone.' if is_new_training else '')
+        only = 'backbone.' if is_new_training else ''
+        weights = fit_weights(stored, expected, source, runner.logger, only)
         if entry != 'state_dict' or weights.keys() != stored.keys():
             if hasattr(stored, '_metadata'):
                 weights._metadata = stored._metadata
             checkpoint['state_dict'] = weights
+
+
+def fit_weights(
+    stored: Mapping[str, Any],
+    expected: dict[str, tuple[int, ...]],
+    source: Path,
+    logger: Logger,
+    only: str = '',
+) -> OrderedDict[str, Any]:
+    """Give the weights of a fine-tuned file their present names, and check that they fit.
+
+    Args:
+        stored: The state dict as the file holds it.
+        expected: The shapes of the model's state dict.
+        source: The file, for messages.
+        logger: Where it is said which names were mapped and what was left out.
+        only: Check the weights whose names begin with this; by default all of them.
+
+    Raises:
+        ValueError: A weight is missing, unexpected or of another shape.
+    """
+    weights = _rename(stored, expected, source, logger)
+    _check(weights, expected, source, only)
+    return weights
+
+
+def read_without_code(path: str) -> None:
+    """Make mmengine read this file, if it is a local one, without running code from it."""
+    if Path(path).expanduser().is_file():
+        CheckpointLoader.register_scheme(f'{re.escape(path)}$', _read, force=True)
 
 
 def _read(filename: str, map_location: Any = None) -> dict[str, Any]:
@@ -94,12 +121,15 @@ def _rename(
     return OrderedDict(weights)
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    while not isinstance(model, FullyShardedDataParallel) and (
-        is_model_wrapper(model) or isinstance(model, BaseTTAModel)
-    ):
+def _expected_shapes(runner: Any) -> dict[str, tuple[int, ...]] | None:
+    """Of every entry of the whole model; ``None`` where sharding has hidden them."""
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        if isinstance(model, FullyShardedDataParallel):
+            # `FSDPStrategy` of mmengine does not keep them, `RevColFSDPStrategy` does.
+            return getattr(runner.strategy, 'whole_shapes', None)
         model = model.module
-    return model
+    return shapes_of(model.state_dict())
 
 
 def _without_wrapper(key: str) -> str:
