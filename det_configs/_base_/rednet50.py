@@ -1,6 +1,13 @@
 # RedNet-50 in detectors: everything that does not depend on the detector.
-_base_ = ['mmdet::_base_/schedules/schedule_1x.py', 'mmdet::_base_/default_runtime.py']
-custom_imports = dict(imports=['revcol_backbone.involution.detection'], allow_failed_imports=False)
+_base_ = [
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+    './multi_scale_test.py',
+]
+custom_imports = dict(
+    imports=['revcol_backbone.involution.detection', 'revcol_backbone.instance_tta'],
+    allow_failed_imports=False,
+)
 custom_hooks = [dict(type='FineTunedCheckpointHook')]
 # The ImageNet model that the table of the reference release (d-li14/involution) links to.
 checkpoint = 'checkpoints/rednet50.pth'

@@ -4,9 +4,12 @@ _base_ = [
     'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py',
     'mmdet::_base_/schedules/schedule_1x.py',
     'mmdet::_base_/default_runtime.py',
+    './multi_scale_test.py',
 ]
 checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
-custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['revcol_backbone', 'revcol_backbone.instance_tta'], allow_failed_imports=False
+)
 custom_hooks = [dict(type='FineTunedCheckpointHook')]
 
 model = dict(

@@ -5,7 +5,9 @@
 # backbone, and mixed precision.
 _base_ = ['mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py', './multi_scale_test.py']
 checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
-custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['revcol_backbone', 'revcol_backbone.instance_tta'], allow_failed_imports=False
+)
 custom_hooks = [dict(type='FineTunedCheckpointHook')]
 
 model = dict(backbone=dict(_delete_=True, type='RevCol'))
@@ -15,6 +17,8 @@ optim_wrapper = dict(
     constructor='RevColLayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(_delete_=True, decay_rate=0.85),
 )
+# mmdet's DINO keeps 300 boxes of an image, and its queries are not suppressed by one another.
+tta_model = dict(tta_cfg=dict(nms=dict(iou_threshold=0.7), max_per_img=300))
 
 # The shortest published schedule of mmdet's DINO, for the stand-in and for Objects365.
 schedule_12_epochs = [

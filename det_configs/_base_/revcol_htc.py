@@ -3,14 +3,7 @@
 # mmdet's HTC: interleaved cascade, mask information flow, semantic branch, losses, thresholds.
 # mmdet's strongest HTC (X-101-64x4d DCN): training at short sides 400 to 1400 under 1600.
 # HTC++ by its definition: soft-NMS. Its InstaBoost is left out: the library is no longer kept.
-_base_ = [
-    './revcol_cascade.py',
-    'mmdet::_base_/datasets/coco_instance.py',
-    './multi_scale_test.py',
-]
-custom_imports = dict(
-    imports=['revcol_backbone', 'revcol_backbone.instance_tta'], allow_failed_imports=False
-)
+_base_ = ['./revcol_cascade.py', 'mmdet::_base_/datasets/coco_instance.py']
 
 mask_head = dict(
     type='HTCMaskHead',
@@ -64,7 +57,4 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     )
 )
-tta_model = dict(
-    type='InstanceTTAModel',
-    tta_cfg=dict(nms=dict(type='soft_nms', iou_threshold=0.5), max_per_img=100),
-)
+tta_model = dict(tta_cfg=dict(nms=dict(type='soft_nms')))
