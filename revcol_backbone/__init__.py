@@ -3,8 +3,9 @@
 Importing this package, as configs do by ``custom_imports``, has these effects, and no others:
 
 - ``type='RevCol'`` (:class:`RevCol`), ``type='PortableAmpOptimWrapper'``,
-  ``constructor='RevColLayerDecayOptimWrapperConstructor'`` and the hook
-  ``type='FineTunedCheckpointHook'`` are registered at mmengine's root;
+  ``constructor='RevColLayerDecayOptimWrapperConstructor'``, the hook
+  ``type='FineTunedCheckpointHook'`` and the strategy ``type='RevColFSDPStrategy'`` are registered
+  at mmengine's root;
 - where mmcv comes without compiled operators, those of :mod:`revcol_backbone.mmcv_ops` are used in
   this process;
 - mmengine's own training checkpoints load under torch's weights-only protection
@@ -15,6 +16,7 @@ from revcol_backbone import mmcv_ops
 from revcol_backbone.amp import PortableAmpOptimWrapper
 from revcol_backbone.checkpoint import load_pretrained
 from revcol_backbone.checkpoint_hook import FineTunedCheckpointHook
+from revcol_backbone.fsdp_strategy import RevColFSDPStrategy
 from revcol_backbone.layer_decay import RevColLayerDecayOptimWrapperConstructor
 from revcol_backbone.revcol import RevCol
 from revcol_backbone.training_checkpoints import trust_mmengine_checkpoints
@@ -30,6 +32,7 @@ __all__ = [
     'FineTunedCheckpointHook',
     'PortableAmpOptimWrapper',
     'RevCol',
+    'RevColFSDPStrategy',
     'RevColLayerDecayOptimWrapperConstructor',
     '__version__',
     'load_pretrained',
