@@ -7,7 +7,9 @@
     picture = predictor.draw(image, predictor.predict([image])[0])
 """
 
+from revcol_backbone.inference.files import Outcome, predict_files
 from revcol_backbone.inference.images import read_image
-from revcol_backbone.inference.predictor import Predictor, load_predictor
+from revcol_backbone.inference.loading import load_predictor
+from revcol_backbone.inference.predictor import Predictor
 
-__all__ = ['Predictor', 'load_predictor', 'read_image']
+__all__ = ['Outcome', 'Predictor', 'load_predictor', 'predict_files', 'read_image']

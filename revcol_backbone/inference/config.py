@@ -8,15 +8,19 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-PACKAGES = ('mmdet', 'mmseg')
+# What the models of a package are, and the tool for them.
+PACKAGES = {'mmdet': ('a detector', 'infer_det.py'), 'mmseg': ('a segmentor', 'infer_seg.py')}
 
 
-def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+def read_config(
+    path: str | Path, options: Mapping[str, Any] | None = None, package: str | None = None
+) -> Config:
     """Read a config of mmdet or mmseg for prediction.
 
     Args:
         path: The config file.
         options: Changes, as of ``--cfg-options``.
+        package: ``'mmdet'`` or ``'mmseg'`` to take only its configs.
 
     Returns:
         The config; its ``test_dataloader.dataset`` is the innermost data set, and nothing of its
@@ -24,7 +28,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no config, or not one of a detector or a segmentor.
+        ValueError: It is no config, or not one of a detector or a segmentor, as asked for.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,11 +44,14 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     for key in ('model', 'test_dataloader'):
         if key not in config:
             raise ValueError(f'{path} has no `{key}`; give the whole config of a trained model.')
-    if config.get('default_scope') not in PACKAGES:
+    scope = config.get('default_scope')
+    if scope not in PACKAGES:
         raise ValueError(
-            f'{path} has default_scope={config.get("default_scope")!r}; a detector needs '
-            "'mmdet', a segmentor 'mmseg'."
+            f"{path} has default_scope={scope!r}; a detector needs 'mmdet', a segmentor 'mmseg'."
         )
+    if package not in (None, scope):
+        kind, tool = PACKAGES[scope]
+        raise ValueError(f'{path} is the config of {kind}; use tools/{tool}.')
     for part in (config.model, config.model.get('backbone', {})):
         part.pop('pretrained', None)
     config.test_dataloader.dataset = _innermost(config.test_dataloader.dataset)

@@ -1,4 +1,4 @@
-"""A picture under the colours of its label map, with a legend."""
+"""A picture under the colours of its label map, and the legend to them."""
 
 from __future__ import annotations
 
@@ -7,48 +7,84 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from revcol_backbone.inference.text import font_size, load_font
+from revcol_backbone.inference.text import load_font, text_size
 
 OPACITY = 0.55
-LEGEND_OPACITY = 0.75
+LEGEND_OPACITY = 0.8  # of a legend that lies on the picture
+LEGEND_ROWS = 8  # that a legend beside a picture has room for at least
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def draw_labels(
-    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: np.ndarray
-) -> np.ndarray:
+def draw_labels(image: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Draw a label map onto a copy of its picture.
 
     Args:
         image: BGR, uint8 of shape (H, W, 3).
         labels: The label of each pixel, (H, W).
-        classes: Name of each class.
         palette: Colour of each class, (C, 3), RGB.
 
     Returns:
         BGR, uint8 of shape (H, W, 3).
     """
-    rgb = image[:, :, ::-1]
-    picture = np.rint((1 - OPACITY) * rgb + OPACITY * palette[labels]).astype(np.uint8)
-    legend = _draw_legend(labels, classes, palette)
-    rows = slice(0, legend.shape[0])
-    columns = slice(0, legend.shape[1])
-    under = picture[rows, columns]
-    legend = legend[: under.shape[0], : under.shape[1]]
-    picture[rows, columns] = LEGEND_OPACITY * legend + (1 - LEGEND_OPACITY) * under
-    return np.ascontiguousarray(picture[:, :, ::-1])
+    mixed = (1 - OPACITY) * image + OPACITY * palette[labels][:, :, ::-1]
+    return np.rint(mixed).astype(np.uint8)
 
 
-def _draw_legend(labels: np.ndarray, classes: Sequence[str], palette: np.ndarray) -> np.ndarray:
-    size = font_size(*labels.shape)
-    font = load_font(size)
-    row = size + 3
-    present, counts = np.unique(labels, return_counts=True)
-    order = present[np.argsort(-counts, kind='stable')]
-    width = int(max(font.getlength(classes[label]) for label in order)) + row + 6
-    canvas = Image.new('RGB', (width, row * len(order) + 4), (255, 255, 255))
-    pen = ImageDraw.Draw(canvas)
-    for index, label in enumerate(order):
-        top = 2 + index * row
-        pen.rectangle((2, top + 1, row - 2, top + row - 3), fill=tuple(map(int, palette[label])))
-        pen.text((row + 2, top + row / 2), classes[label], fill=(0, 0, 0), font=font, anchor='lm')
-    return np.asarray(canvas)
+class Legend:
+    """The names and colours of the classes in a label map, the largest first.
+
+    Args:
+        classes: Name of each class.
+        palette: Colour of each class, (C, 3), RGB.
+    """
+
+    def __init__(self, classes: Sequence[str], palette: np.ndarray) -> None:
+        self.classes = classes
+        self.palette = palette
+
+    def on(self, picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """A copy of a picture with the legend in its upper left corner, on half of its height."""
+        height, width = labels.shape
+        legend = self._draw(labels, height // 2)[:, :width]
+        result = picture.copy()
+        corner = result[: legend.shape[0], : legend.shape[1]]
+        corner[:] = np.rint(LEGEND_OPACITY * legend + (1 - LEGEND_OPACITY) * corner)
+        return result
+
+    def beside(self, picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """A picture with the legend to its right, where it covers nothing.
+
+        Pictures of one size give results of one size, as the frames of a video have to be.
+        """
+        height, width = labels.shape
+        row = _row_height(text_size(height, width))
+        legend = self._draw(labels, max(height, LEGEND_ROWS * row))
+        canvas = np.full((max(height, LEGEND_ROWS * row), width + legend.shape[1], 3), 255)
+        canvas[:height, :width] = picture
+        canvas[: legend.shape[0], width:] = legend
+        return canvas.astype(np.uint8)
+
+    def _draw(self, labels: np.ndarray, room: int) -> np.ndarray:
+        """The legend as BGR, of at most ``room`` rows of pixels."""
+        present, pixels = np.unique(labels, return_counts=True)
+        order = present[np.argsort(-pixels, kind='stable')].tolist()
+        size = text_size(*labels.shape)
+        row = _row_height(size)
+        font = load_font(size)
+        if len(order) * row > room:
+            order = order[: max(room // row - 1, 0)]
+        lines = [(self.classes[label], tuple(self.palette[label].tolist())) for label in order]
+        if len(order) < len(present):
+            lines.append((f'{len(present) - len(order)} more', WHITE))
+        widest = max(font.getlength(name) for name in (*self.classes, '100 more'))
+        canvas = Image.new('RGB', (round(widest) + 2 * row, len(lines) * row), WHITE)
+        pen = ImageDraw.Draw(canvas)
+        for index, (name, colour) in enumerate(lines):
+            top = index * row
+            pen.rectangle((3, top + 2, row - 1, top + row - 2), fill=colour)
+            pen.text((row + 4, top + row / 2), name, fill=BLACK, font=font, anchor='lm')
+        return np.asarray(canvas)[:, :, ::-1]
+
+
+def _row_height(size: int) -> int:
+    return round(1.4 * size)

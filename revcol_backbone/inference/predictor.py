@@ -3,53 +3,83 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.infer import BaseInferencer
-from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 
-from revcol_backbone.inference.config import read_config, use_augmented_test
+from revcol_backbone.inference.tiling import Tiling
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a predictor predicts.
+
+    Args:
+        batch_size: Pictures, or tiles of one, that go through the model together.
+        tiling: How larger pictures are cut into tiles; ``None`` leaves them whole.
+    """
+
+    batch_size: int = 1
+    tiling: Tiling | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(
+                f'a batch of {self.batch_size} pictures is not allowed; give 1 or more.'
+            )
 
 
 class Predictor(ABC):
     """A model on its device with its test pipeline, on top of an OpenMMLab inferencer.
 
-    Made by :func:`load_predictor`.
+    Made by :func:`~revcol_backbone.inference.load_predictor`.
 
     Attributes:
         inferencer: mmdet's ``DetInferencer`` or mmseg's ``MMSegInferencer`` of the model.
+        options: How it predicts.
+        identity: What its predictions depend on, in words; set by ``load_predictor``.
+        results_class: What writes the predictions of files.
     """
 
-    inferencer: BaseInferencer
+    results_class: ClassVar[type]
 
-    def __init__(self, inferencer: BaseInferencer, batch_size: int) -> None:
+    def __init__(self, inferencer: BaseInferencer, options: Options) -> None:
         self.inferencer = inferencer
-        self.batch_size = batch_size
+        self.options = options
+        self.identity: dict[str, Any] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, by label."""
         return self.inferencer.model.dataset_meta['classes']
 
-    def predict(self, images: Sequence[np.ndarray]) -> list[BaseDataElement]:
+    def predict(
+        self, images: Sequence[np.ndarray], score_threshold: float = 0.0
+    ) -> list[BaseDataElement]:
         """Predict pictures.
 
         Args:
             images: BGR, uint8 of shape (H, W, 3); their sizes may differ.
+            score_threshold: Detections with a lower score are left out, before those of tiles
+                are merged. Label maps have no scores.
 
         Returns:
             A data sample for each, on the CPU, in the coordinates of its picture.
         """
-        predictions: list[BaseDataElement] = []
-        for start in range(0, len(images), self.batch_size):
-            predictions += self._predict_batch(images[start : start + self.batch_size])
-        return predictions
+        tiling = self.options.tiling
+        if tiling is not None:
+            return [
+                self._predict_tiled(image, tiling, score_threshold)
+                if max(image.shape[:2]) > tiling.size
+                else self._predict_whole([image], score_threshold)[0]
+                for image in images
+            ]
+        return self._predict_whole(images, score_threshold)
 
     @abstractmethod
     def draw(
@@ -66,8 +96,34 @@ class Predictor(ABC):
             BGR, uint8 of the same shape.
         """
 
-    def _predict_batch(self, images: Sequence[np.ndarray]) -> list[BaseDataElement]:
-        """Predict at most a batch; pictures whose inputs differ in size go one by one.
+    def draw_page(
+        self, image: np.ndarray, prediction: BaseDataElement, score_threshold: float = 0.3
+    ) -> np.ndarray:
+        """As :meth:`draw`, with what would cover the picture beside it."""
+        return self.draw(image, prediction, score_threshold)
+
+    @abstractmethod
+    def _finish(self, sample: BaseDataElement, score_threshold: float) -> BaseDataElement:
+        """What of a model's result is handed out, on the CPU."""
+
+    @abstractmethod
+    def _predict_tiled(
+        self, image: np.ndarray, tiling: Tiling, score_threshold: float
+    ) -> BaseDataElement:
+        """Predict one picture tile by tile."""
+
+    def _predict_whole(
+        self, images: Sequence[np.ndarray], score_threshold: float
+    ) -> list[BaseDataElement]:
+        predictions = []
+        for start in range(0, len(images), self.options.batch_size):
+            samples = self._forward(images[start : start + self.options.batch_size])
+            predictions += [self._finish(sample, score_threshold) for sample in samples]
+        return predictions
+
+    @torch.no_grad()
+    def _forward(self, images: Sequence[np.ndarray]) -> list[BaseDataElement]:
+        """The model's results for a batch; only inputs of one size go through it together.
 
         Padding to a common size would make a prediction depend on its neighbours in the batch.
         """
@@ -75,93 +131,16 @@ class Predictor(ABC):
             self.inferencer.pipeline(dict(img=image, img_id=number))
             for number, image in enumerate(images)
         ]
-        predictions: dict[int, BaseDataElement] = {}
+        results: dict[int, BaseDataElement] = {}
         for numbers in _group_by_shape([sample['inputs'] for sample in prepared]):
             data = self.inferencer.collate_fn([prepared[number] for number in numbers])
-            results = self._forward(data)
-            predictions.update(zip(numbers, results, strict=True))
-        return [predictions[number].cpu() for number in range(len(images))]
-
-    @torch.no_grad()
-    def _forward(self, data: dict) -> list[BaseDataElement]:
-        return self.inferencer.forward(data)
+            results.update(zip(numbers, self.inferencer.forward(data), strict=True))
+        return [results[number] for number in range(len(images))]
 
 
-def load_predictor(
-    config: str | Path,
-    checkpoint: str | Path,
-    device: str | None = None,
-    *,
-    cfg_options: Mapping[str, Any] | None = None,
-    batch_size: int = 1,
-    tta: bool = False,
-) -> Predictor:
-    """Load a trained detector or segmentor, whole or not at all.
-
-    Args:
-        config: A config of mmdet or mmseg, on this machine.
-        checkpoint: Its checkpoint, on this machine; nothing else is read or downloaded.
-        device: As of torch; by default a GPU if there is one, else ``'cpu'``.
-        cfg_options: Changes of the config, as of ``--cfg-options``.
-        batch_size: Pictures that go through the model together.
-        tta: Test-time augmentation by the config's ``tta_model`` and ``tta_pipeline``.
-
-    Returns:
-        A :class:`~revcol_backbone.inference.detection.DetectionPredictor` or a
-        :class:`~revcol_backbone.inference.segmentation.SegmentationPredictor`, by the config.
-
-    Raises:
-        FileNotFoundError: The config or the checkpoint is missing.
-        ValueError: One of them cannot be used, or they do not belong together.
-        ImportError: The config's package is not installed.
-    """
-    content = read_config(config, cfg_options)
-    if tta:
-        use_augmented_test(content, config)
-    device = choose_device(device)
-    with DefaultScope.overwrite_default_scope(content.default_scope):
-        return _predictor_class(content)(content, str(checkpoint), device, batch_size)
-
-
-def choose_device(name: str | None) -> str:
-    """The device of that name, or a GPU if there is one.
-
-    Raises:
-        ValueError: There is no such device.
-    """
-    if name is None:
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split('\n')[0]
-        raise ValueError(
-            f"device {name!r} cannot be used ({reason}); give 'cpu', or 'cuda' where there is a "
-            'GPU.'
-        ) from None
-    return name
-
-
-def _predictor_class(config: Config) -> type[Predictor]:
-    try:
-        if config.default_scope == 'mmdet':
-            from revcol_backbone.inference.detection import DetectionPredictor
-
-            return DetectionPredictor
-        from revcol_backbone.inference.segmentation import SegmentationPredictor
-
-        return SegmentationPredictor
-    except ImportError as error:
-        extra = config.default_scope.removeprefix('mm')
-        raise ImportError(
-            f'{config.default_scope} cannot be imported ({error}); run '
-            f"`pip install 'revcol-backbone[{extra}]'`."
-        ) from error
-
-
-def _group_by_shape(inputs: Sequence[Any]) -> Iterator[list[int]]:
+def _group_by_shape(inputs: Sequence[Any]) -> Iterable[list[int]]:
     groups: dict[Any, list[int]] = {}
     for number, views in enumerate(inputs):
         views = views if isinstance(views, list) else [views]
         groups.setdefault(tuple(view.shape for view in views), []).append(number)
-    yield from groups.values()
+    return groups.values()

@@ -8,16 +8,19 @@ from pathlib import Path
 import matplotlib
 from PIL import ImageFont
 
-SMALLEST, LARGEST = 9, 40  # pixels
+SMALLEST_TEXT, LARGEST_TEXT = 9, 40  # pixels
+TEXT_SHARE = 1 / 40  # of a picture's mean side
 
 
-def font_size(height: int, width: int) -> int:
+def mean_side(height: int, width: int) -> float:
+    """Side of the square with the area of a picture."""
+    return (height * width) ** 0.5
+
+
+def text_size(height: int, width: int) -> int:
     """The size of text, in pixels, that can be read in a picture of this size."""
-    return int(_clip(round(0.5 * (height * width) ** 0.5 / 16), SMALLEST, LARGEST))
-
-
-def _clip(value: float, low: float, high: float) -> float:
-    return max(low, min(value, high))
+    size = round(TEXT_SHARE * mean_side(height, width))
+    return max(SMALLEST_TEXT, min(size, LARGEST_TEXT))
 
 
 @functools.cache

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
@@ -40,6 +40,11 @@ class WholeModelInferencer:
         dataset = cfg.test_dataloader.dataset
         dataset.pipeline = _without_annotations(dataset.pipeline)
         return super()._init_pipeline(cfg)
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        # mmengine's own look-up warns about the registry where a config names no function.
+        has_own = 'collate_fn' in cfg.test_dataloader
+        return super()._init_collate(cfg) if has_own else pseudo_collate
 
 
 def load_whole(model: nn.Module, path: Path) -> dict[str, Any]:

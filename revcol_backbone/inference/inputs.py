@@ -1,0 +1,80 @@
+"""Finding the pictures and videos that an input means."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from revcol_backbone.inference.images import EXTENSIONS
+from revcol_backbone.inference.video import VIDEO_EXTENSIONS
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture or a video, and the name of its results."""
+
+    path: Path
+    name: str  # relative to the folder of the run, with forward slashes
+
+    @property
+    def is_video(self) -> bool:
+        return self.path.suffix.lower() in VIDEO_EXTENSIONS
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is to be predicted, and what of a folder is neither picture nor video."""
+
+    folder: Path
+    found: tuple[Input, ...]
+    left_out: tuple[Path, ...]
+
+
+def find_inputs(source: str | Path, out: Path) -> Inputs:
+    """Find pictures and videos by their suffixes.
+
+    Args:
+        source: One file, a folder (with its sub-folders) or a glob (``**`` for any depth).
+        out: The folder of the results, in which nothing is looked for.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: What is there are no pictures or videos.
+    """
+    path = Path(source)
+    if path.is_dir():
+        folder, files = path, [file for file in path.rglob('*') if file.is_file()]
+    elif path.exists():
+        folder, files = path.parent, [path]
+    else:
+        folder = _fixed_part(path)
+        matches = map(Path, glob.glob(str(source), recursive=True))
+        files = [match for match in matches if match.is_file()]
+        if not files:
+            raise FileNotFoundError(
+                f'{source} is no file and no folder, and no file matches it; correct INPUT.'
+            )
+    files = sorted(file for file in files if out.resolve() not in file.resolve().parents)
+    known = {*EXTENSIONS, *VIDEO_EXTENSIONS}
+    found = [file for file in files if file.suffix.lower() in known]
+    if not found:
+        raise ValueError(
+            f'{source} has no pictures and no videos; their names end in '
+            f'{", ".join(sorted(known))}.'
+        )
+    return Inputs(
+        folder=folder.resolve(),
+        found=tuple(Input(file, file.relative_to(folder).as_posix()) for file in found),
+        left_out=tuple(file for file in files if file not in set(found)),
+    )
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder that every match of a glob is in."""
+    fixed = Path()
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed

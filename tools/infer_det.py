@@ -1,0 +1,21 @@
+"""Detect objects in pictures and videos: annotated copies and COCO JSON.
+
+Writes DIR/pictures, DIR/predictions (one file for each input) and DIR/predictions.json (all). An
+interrupted run goes on where it stopped. The exit status is 1 if a file could not be predicted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from revcol_backbone.inference.command_line import run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; ``None`` means the command line of this process."""
+    return run('mmdet', __doc__, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""Segment pictures and videos: coloured copies with a legend, label maps, shares of the classes.
+
+Writes DIR/pictures, DIR/label_maps (PNG, a label for each pixel) and DIR/class_shares.csv. An
+interrupted run goes on where it stopped. The exit status is 1 if a file could not be predicted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from revcol_backbone.inference.command_line import run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; ``None`` means the command line of this process."""
+    return run('mmseg', __doc__, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
