@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from revcol_backbone.inference.detection_results import DetectionResults
 from revcol_backbone.inference.instance_picture import draw_instances
-from revcol_backbone.inference.palette import complete_palette
+from revcol_backbone.inference.palette import make_palette
 from revcol_backbone.inference.predictor import Options, Predictor
 from revcol_backbone.inference.tiled_instances import merge_instances
 from revcol_backbone.inference.tiling import Tiling
@@ -33,7 +33,7 @@ class DetectionPredictor(Predictor):
         inferencer = WholeDetInferencer(config, checkpoint, device, show_progress=False)
         super().__init__(inferencer, options)
         palette = inferencer.model.dataset_meta['palette']
-        self.palette = complete_palette(palette, len(self.classes))
+        self.palette = make_palette(self.classes, palette)
 
     def draw(
         self, image: np.ndarray, prediction: DetDataSample, score_threshold: float = 0.3

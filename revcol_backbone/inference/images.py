@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _PAGE = (255, 255, 255, 255)  # white, behind transparent pixels
@@ -27,7 +27,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     Raises:
         ValueError: It is missing, empty, damaged, too large or no picture.
     """
-    name = 'The picture' if isinstance(source, bytes) else str(source)
+    name = 'The file' if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read_bytes(Path(source))
     if not data:
         raise ValueError(f'{name} is empty; copy or download it again.')
@@ -39,8 +39,9 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise ValueError(f'{name} is too large to be decoded safely: {error}.') from None
     except Exception as error:  # a broken or crafted file can raise anything
+        reason = 'unknown format' if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(
-            f'{name} is no picture, or it is damaged or cut short ({error}); give a '
+            f'{name} is no picture, or it is damaged or cut short ({reason}); give a '
             f'{", ".join(extension[1:] for extension in EXTENSIONS)} file.'
         ) from None
     return np.ascontiguousarray(rgb[:, :, ::-1])

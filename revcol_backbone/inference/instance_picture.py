@@ -43,7 +43,7 @@ def draw_instances(
     for box, label, score, colour in zip(
         instances.bboxes.tolist(), instances.labels, instances.scores, colours, strict=True
     ):
-        tags.draw(f'{classes[label]} {score:.0%}', box, colour)
+        tags.draw(f'{classes[label]}: {score:.0%}', box, colour)
     return np.ascontiguousarray(np.asarray(canvas)[:, :, ::-1])
 
 

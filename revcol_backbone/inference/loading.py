@@ -62,6 +62,7 @@ def load_predictor(
     predictor.identity = dict(
         config=_describe(config, repr(content.to_dict()).encode()),
         checkpoint=_describe(checkpoint, _map_file(checkpoint)),
+        tta='with' if tta else 'without',
         tiles=f'{tiling.size} overlapping by {tiling.overlap}' if tiling else 'none',
     )
     return predictor

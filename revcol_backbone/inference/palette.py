@@ -9,22 +9,28 @@ from typing import Any
 import numpy as np
 
 GOLDEN_RATIO = 0.618033988749895
+BACKGROUND = (90, 90, 90)
 
 
-def complete_palette(palette: Any, number: int) -> np.ndarray:
+def make_palette(classes: Sequence[str], given: Any = None) -> np.ndarray:
     """The data set's colours, or, where it has none, hues that stay far apart.
 
     Args:
-        palette: Colours (RGB, 0 to 255), or anything else where there are none.
-        number: How many are needed.
+        classes: Names of the classes; a background is grey.
+        given: Colours (RGB, 0 to 255), or anything else where there are none.
 
     Returns:
-        uint8 of shape (number, 3), RGB.
+        uint8 of shape (C, 3), RGB.
     """
-    if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) >= number:
-        return np.asarray(palette[:number], np.uint8).reshape(number, 3)
+    number = len(classes)
+    if isinstance(given, Sequence) and not isinstance(given, str) and len(given) >= number:
+        return np.asarray(given[:number], np.uint8).reshape(number, 3)
+    hues = (index * GOLDEN_RATIO % 1 for index in range(number))
+    strengths = (0.85 if index // 8 % 2 == 0 else 0.5 for index in range(number))
     colours = [
-        colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, (0.85, 0.6)[index // 8 % 2], 0.95)
-        for index in range(number)
+        BACKGROUND
+        if name == 'background'
+        else [255 * value for value in colorsys.hsv_to_rgb(hue, strength, 0.95)]
+        for name, hue, strength in zip(classes, hues, strengths, strict=True)
     ]
-    return np.rint(255 * np.asarray(colours)).astype(np.uint8).reshape(number, 3)
+    return np.rint(colours).astype(np.uint8).reshape(number, 3)

@@ -70,7 +70,12 @@ class Predictor(ABC):
 
         Returns:
             A data sample for each, on the CPU, in the coordinates of its picture.
+
+        Raises:
+            ValueError: A picture has another type or shape.
         """
+        for image in images:
+            _check_image(image)
         tiling = self.options.tiling
         if tiling is not None:
             return [
@@ -136,6 +141,16 @@ class Predictor(ABC):
             data = self.inferencer.collate_fn([prepared[number] for number in numbers])
             results.update(zip(numbers, self.inferencer.forward(data), strict=True))
         return [results[number] for number in range(len(images))]
+
+
+def _check_image(image: Any) -> None:
+    is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8
+    if not (is_array and image.ndim == 3 and image.shape[2] == 3 and image.size):
+        found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image)
+        raise ValueError(
+            f'a picture has to be a BGR array, uint8 of shape (H, W, 3), and is {found}; '
+            '`read_image` makes one of any file.'
+        )
 
 
 def _group_by_shape(inputs: Sequence[Any]) -> Iterable[list[int]]:

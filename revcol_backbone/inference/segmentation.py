@@ -13,7 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from revcol_backbone.inference.label_picture import Legend, draw_labels
-from revcol_backbone.inference.palette import complete_palette
+from revcol_backbone.inference.palette import make_palette
 from revcol_backbone.inference.predictor import Options, Predictor
 from revcol_backbone.inference.segmentation_results import SegmentationResults
 from revcol_backbone.inference.segmentation_tta import ScoredSegTTAModel
@@ -38,7 +38,7 @@ class SegmentationPredictor(Predictor):
             config.model.type = ScoredSegTTAModel.__name__
         super().__init__(WholeSegInferencer(config, checkpoint, device=device), options)
         palette = self.inferencer.model.dataset_meta['palette']
-        self.palette = complete_palette(palette, len(self.classes))
+        self.palette = make_palette(self.classes, palette)
         self.legend = Legend(self.classes, self.palette)
 
     def draw(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
@@ -77,11 +76,11 @@ def load_whole(model: nn.Module, path: Path) -> dict[str, Any]:
 
 
 def read_dataset_meta(checkpoint: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """The classes and, where they are given, their colours (RGB).
+    """The classes and, where the data set has them, their colours (RGB).
 
     Args:
-        checkpoint: All of a checkpoint; its ``meta`` goes before the config.
-        config: The config; its test data set is built without reading its files.
+        checkpoint: All of a checkpoint, whose ``meta`` goes first for the classes.
+        config: The config, whose test data set goes first for the colours.
 
     Returns:
         A dictionary with ``classes`` and ``palette``, each ``None`` where nothing names it.
@@ -90,13 +89,13 @@ def read_dataset_meta(checkpoint: Mapping[str, Any], config: Config) -> dict[str
     meta = meta if isinstance(meta, Mapping) else {}
     stored = meta.get('dataset_meta', meta)
     stored = {str(key).lower(): value for key, value in stored.items()}
-    configured = _metainfo_of(config)
+    configured = _metainfo_of(config.test_dataloader.dataset)
     classes = stored.get('classes') or configured.get('classes')
-    palette = stored.get('palette')
-    if palette is None and classes is not None:
-        same = tuple(configured.get('classes') or ()) == tuple(classes)
-        palette = configured.get('palette') if same else None
-    return {'classes': tuple(map(str, classes)) if classes else None, 'palette': palette}
+    classes = (classes,) if isinstance(classes, str) else classes
+    return {
+        'classes': tuple(map(str, classes)) if classes else None,
+        'palette': configured.get('palette'),
+    }
 
 
 def check_classes(model: nn.Module, classes: Sequence[str] | None, source: str) -> None:
@@ -114,10 +113,15 @@ def check_classes(model: nn.Module, classes: Sequence[str] | None, source: str) 
         )
 
 
-def _metainfo_of(config: Config) -> dict[str, Any]:
-    dataset = copy.deepcopy(config.test_dataloader.dataset)
-    dataset.update(lazy_init=True, pipeline=[])
-    return DATASETS.build(dataset).metainfo
+def _metainfo_of(config: ConfigDict) -> dict[str, Any]:
+    """What a data set says about itself, without reading its files."""
+    dataset = DATASETS.build(dict(config, lazy_init=True, test_mode=False, pipeline=[]))
+    metainfo = dataset.metainfo
+    own, given = type(dataset).METAINFO, config.get('metainfo', {})
+    is_known = 'palette' in own and set(metainfo.get('classes') or ()) <= set(own['classes'])
+    if 'palette' not in given and not is_known:
+        metainfo.pop('palette', None)  # of other classes, or random ones that mmseg makes up
+    return metainfo
 
 
 def _number_of_classes(model: nn.Module) -> int | None:
