@@ -28,8 +28,8 @@ def run(package: str, description: str, arguments: Sequence[str] | None = None) 
         The exit status: 0, 1 if something could not be predicted, 130 after an interruption.
     """
     args = _parse(package, description, arguments)
-    # About losses, which only training uses.
-    warnings.filterwarnings('ignore', module=r'mmseg\.models')
+    # About losses, which only training uses, and about the packages' own code.
+    warnings.filterwarnings('ignore', module=r'(mmdet|mmengine|mmseg)\.')
     try:
         outcome = _predict(package, args)
     except KeyboardInterrupt:

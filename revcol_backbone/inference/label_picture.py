@@ -15,18 +15,21 @@ LEGEND_ROWS = 8  # that a legend beside a picture has room for at least
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def draw_labels(image: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def draw_labels(
+    image: np.ndarray, labels: np.ndarray, palette: np.ndarray, opacity: float = OPACITY
+) -> np.ndarray:
     """Draw a label map onto a copy of its picture.
 
     Args:
         image: BGR, uint8 of shape (H, W, 3).
         labels: The label of each pixel, (H, W).
         palette: Colour of each class, (C, 3), RGB.
+        opacity: Of the colours over the picture, 0 to 1.
 
     Returns:
         BGR, uint8 of shape (H, W, 3).
     """
-    mixed = (1 - OPACITY) * image + OPACITY * palette[labels][:, :, ::-1]
+    mixed = (1 - opacity) * image + opacity * palette[labels][:, :, ::-1]
     return np.rint(mixed).astype(np.uint8)
 
 

@@ -64,19 +64,25 @@ class ColourDetector(BaseDetector):
 
 @SEGMENTORS.register_module()
 class ColourSegmentor(BaseSegmentor):
-    """Gives every pixel the class of the colour that it is nearest to."""
+    """Gives every pixel the class of the colour that it is nearest to; with one output channel,
+    tells blue from all others."""
 
-    num_classes = out_channels = len(CLASSES)
+    num_classes = len(CLASSES)
     align_corners = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, out_channels=num_classes, **kwargs):
         super().__init__(**kwargs)
+        self.out_channels = out_channels
         self.decode_head = nn.Module()
-        self.decode_head.out_channels = len(CLASSES)
+        self.decode_head.out_channels = out_channels
+        self.decode_head.threshold = 0.3
         self.decode_head.scale = nn.Parameter(torch.zeros(1))
 
     def predict(self, inputs, data_samples=None):
-        return self.postprocess_result(scores_of(inputs) * self.decode_head.scale, data_samples)
+        scores = scores_of(inputs)
+        if self.out_channels == 1:
+            scores = scores[:, 1:] - 0.9
+        return self.postprocess_result(scores * self.decode_head.scale, data_samples)
 
     def loss(self, inputs, data_samples):
         raise NotImplementedError

@@ -55,6 +55,20 @@ def make_colour_segmentor(folder: Path) -> ModelFiles:
     return _save_colour_model('mmseg', 'ColourSegmentor', {'decode_head.scale': 5.0}, folder)
 
 
+def make_blue_segmentor(folder: Path) -> ModelFiles:
+    """A segmentor of one output channel, with flips as test-time augmentation."""
+    files = _save_colour_model('mmseg', 'ColourSegmentor', {'decode_head.scale': 50.0}, folder)
+    config = Config.fromfile(files.config)
+    config.model.out_channels = 1
+    load, pack = config.test_dataloader.dataset.pipeline
+    pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
+    config.tta_model = dict(type='SegTTAModel')
+    config.tta_pipeline = [load, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    config.dump(files.config)
+    return files
+
+
 def save(config: Config, folder: Path) -> ModelFiles:
     """Let pictures be resized to 64 pixels, and write the config and its initial weights."""
     config.test_dataloader.dataset.pipeline[1].scale = (SIDE, SIDE)
