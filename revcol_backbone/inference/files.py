@@ -78,15 +78,17 @@ def predict_files(
     folder = OutputFolder(Path(out), identity)
     results = predictor.results_class(folder, predictor, score_threshold, pictures)
     outcome = Outcome(left_out=inputs.left_out)
-    todo = [item for item in inputs.found if not results.is_done(item)]
-    outcome.earlier = len(inputs.found) - len(todo)
+    outcome.done = [item for item in inputs.found if results.is_done(item)]
+    outcome.earlier = len(outcome.done)
+    earlier = set(outcome.done)
+    todo = [item for item in inputs.found if item not in earlier]
     with Progress(console=Console(stderr=True)) as progress:
         run = _Run(predictor, results, outcome, progress)
         run.predict_pictures([item for item in todo if not item.is_video])
         for item in todo:
             if item.is_video:
                 run.predict_video(item)
-    outcome.done = [item for item in inputs.found if results.is_done(item)]
+    outcome.done.sort()
     if outcome.done:
         outcome.summary = results.write_summary(outcome.done)
     folder.close()
@@ -116,12 +118,14 @@ class _Run:
             read = [(item, image) for item in batch if (image := self._read(item)) is not None]
             for item, predicted in self._predict_each(read):
                 self.results.write_picture(item, predicted)
+                self.outcome.done.append(item)
             self.progress.advance(task, len(batch))
 
     def predict_video(self, item: Input) -> None:
         try:
             reader = VideoReader(item.path)
             self.results.write_video(item, self._predict_frames(item, reader), reader.rate)
+            self.outcome.done.append(item)
         except ValueError as error:
             self.outcome.failures.append(str(error))
         except _PredictionError as reason:

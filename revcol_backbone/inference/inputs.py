@@ -10,12 +10,19 @@ from revcol_backbone.inference.images import EXTENSIONS
 from revcol_backbone.inference.video import VIDEO_EXTENSIONS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Input:
-    """A picture or a video, and the name of its results."""
+    """A picture or a video.
+
+    Attributes:
+        path: The file.
+        name: The name of its results: relative to the folder of the run, with forward slashes.
+        modified: When it was changed last, in nanoseconds.
+    """
 
     path: Path
-    name: str  # relative to the folder of the run, with forward slashes
+    name: str
+    modified: int
 
     @property
     def is_video(self) -> bool:
@@ -65,7 +72,10 @@ def find_inputs(source: str | Path, out: Path) -> Inputs:
         )
     return Inputs(
         folder=folder.resolve(),
-        found=tuple(Input(file, file.relative_to(folder).as_posix()) for file in found),
+        found=tuple(
+            Input(file, file.relative_to(folder).as_posix(), file.stat().st_mtime_ns)
+            for file in found
+        ),
         left_out=tuple(file for file in files if file not in set(found)),
     )
 

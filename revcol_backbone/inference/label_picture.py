@@ -46,10 +46,15 @@ class Legend:
         self.palette = palette
 
     def on(self, picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """A copy of a picture with the legend in its upper left corner, on half of its height."""
+        """A copy of a picture with the legend in its upper left corner, on half of its height.
+
+        A picture that is too low for a line of text has none.
+        """
         height, width = labels.shape
-        legend = self._draw(labels, height // 2)[:, :width]
         result = picture.copy()
+        if height // 2 < _row_height(text_size(height, width)):
+            return result
+        legend = self._draw(labels, height // 2)[:, :width]
         corner = result[: legend.shape[0], : legend.shape[1]]
         corner[:] = np.rint(LEGEND_OPACITY * legend + (1 - LEGEND_OPACITY) * corner)
         return result

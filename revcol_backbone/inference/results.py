@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -28,8 +30,9 @@ Predicted = tuple[np.ndarray, BaseDataElement]
 class Results(ABC):
     """Writes the results of one run.
 
-    The record of an input is written last, so an input that has one is done. The names of its
-    files are its own name with another suffix added, so that no two inputs share one.
+    The record of an input appears last and has the time of the input, so an input with such a
+    record is done. The names of the results are that of the input with another suffix added, so
+    that no two inputs share one.
 
     Args:
         out: Where to.
@@ -47,13 +50,13 @@ class Results(ABC):
         self.pictures = pictures
 
     def is_done(self, item: Input) -> bool:
-        """Whether an input has results that are newer than itself."""
+        """Whether an input has results, and has not been changed since."""
         record = self.out / self.record_of(item)
-        return record.exists() and record.stat().st_mtime >= item.path.stat().st_mtime
+        return record.exists() and record.stat().st_mtime_ns == item.modified
 
     def write_picture(self, item: Input, predicted: Predicted) -> None:
         """Write everything of a picture."""
-        with self.out.replacing(self.record_of(item)) as record:
+        with self._new_record(item) as record:
             self._write_record(record, item, [predicted])
             if self.pictures:
                 with self.out.replacing(f'pictures/{item.name}.jpg') as path:
@@ -61,7 +64,7 @@ class Results(ABC):
 
     def write_video(self, item: Input, frames: Iterable[Predicted], rate: float) -> None:
         """Write everything of a video; its frames are asked for once, one after the other."""
-        with self.out.replacing(self.record_of(item)) as record:
+        with self._new_record(item) as record:
             if not self.pictures:
                 self._write_record(record, item, frames)
                 return
@@ -83,6 +86,12 @@ class Results(ABC):
     @abstractmethod
     def _write_record(self, path: Path, item: Input, frames: Iterable[Predicted]) -> None:
         """Write what was predicted for a picture (of one frame) or a video."""
+
+    @contextmanager
+    def _new_record(self, item: Input) -> Iterator[Path]:
+        with self.out.replacing(self.record_of(item)) as path:
+            yield path
+            os.utime(path, ns=(item.modified, item.modified))
 
     def _draw(self, predicted: Predicted) -> np.ndarray:
         return self.predictor.draw_page(*predicted, self.score_threshold)
