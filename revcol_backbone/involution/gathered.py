@@ -1,10 +1,9 @@
 """The involution on CPUs by gathering: every pixel sums the weighted rows of its window.
 
 With the channels of a group side by side, a pixel's window is K * K rows of a table, and the
-operator is PyTorch's embedding bag with a weight for each row: one pass over memory and one
-parallel region for many pixels, where :mod:`.shifted` makes K * K of each. It is up to twice as
-fast as the shifts, and does not suffer where other programs use the same cores. Its transposes are
-no faster than by shifts, so there are none here.
+operator is PyTorch's embedding bag with a weight for each row: one parallel region for many pixels,
+where :mod:`.shifted` makes K * K of each. Its transposes are no faster than by shifts, so there are
+none here.
 """
 
 from __future__ import annotations
@@ -17,6 +16,21 @@ from torch import Tensor
 
 # Rows of the table that one call gathers, unless one group of one image needs more.
 ROWS = 1 << 17
+# Pixels of the largest output that is gathered at stride 1.
+PIXELS = 512
+
+
+def is_faster(kernel: Tensor, stride: int) -> bool:
+    """Whether to gather rather than to shift, as measured at the sizes of RedNet-50.
+
+    The shifts lose where their steps are short, on small outputs, and where they read with a
+    stride. ``docs/involution.md`` has the table, ``tools/benchmark_involution.py`` measures it.
+
+    Args:
+        kernel: As in :func:`aggregate`.
+        stride: As in :func:`aggregate`.
+    """
+    return stride > 1 or kernel.shape[-2] * kernel.shape[-1] <= PIXELS
 
 
 def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:

@@ -6,7 +6,8 @@ a custom operator of PyTorch, which ``torch.compile`` takes into its graphs whol
 nothing of it but its two arguments.
 
 On a GPU where Triton is installed they run :mod:`.triton_kernels`, everywhere else
-:mod:`.shifted`, but for the operator itself on CPUs: :mod:`.gathered`.
+:mod:`.shifted`. On CPUs the operator itself runs :mod:`.gathered` at the sizes where that is
+faster.
 """
 
 import functools
@@ -61,7 +62,7 @@ def multiply_adds(kernel_shape: Sequence[int], channels: int) -> int:
 
 @torch.library.custom_op('revcol_backbone::involution', mutates_args=())
 def _aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    if x.device.type == 'cpu':
+    if x.device.type == 'cpu' and gathered.is_faster(kernel, stride):
         return gathered.aggregate(x, kernel, stride)
     return _backend(x).aggregate(x, kernel, stride)
 

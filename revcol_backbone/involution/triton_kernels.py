@@ -53,8 +53,8 @@ def _launch(kernel, tensors, input_shape, kernel_shape, stride: int, pixels_of: 
     pixels = pixels_of.shape[-2] * pixels_of.shape[-1]
     if not pixels_of.numel():
         return
-    # Groups come first: that axis of a CUDA grid has no small limit.
-    grid = (batch * groups, triton.cdiv(pixels, PIXELS))
+    # One axis: the others of a CUDA grid end at 65535.
+    grid = (batch * groups * triton.cdiv(pixels, PIXELS),)
     with torch.cuda.device_of(pixels_of):
         kernel[grid](
             *tensors,
@@ -87,28 +87,23 @@ def _aggregate_kernel(
     run: tl.constexpr,
     sum_dtype: tl.constexpr,
 ):
-    group = tl.program_id(0).to(tl.int64)
-    pixel = tl.program_id(1) * run + tl.arange(0, run)
-    channel = tl.arange(0, channels)
     pixels = out_height * out_width
+    group, pixel = _locate(pixels, run)
     inside = pixel < pixels
+    channel, in_group = _channels(group, group_width, channels)
     top = pixel // out_width * stride - size // 2
     left = pixel % out_width * stride - size // 2
-    plane = (group * group_width + channel[:, None]) * height * width
+    planes = x + channel * (height * width)
     weights = kernel + group * size * size * pixels + pixel
     total = tl.zeros((channels, run), dtype=sum_dtype)
     for row in range(size):
         for column in range(size):
-            y = top + row
-            z = left + column
-            seen = inside & (y >= 0) & (y < height) & (z >= 0) & (z < width)
-            weight = tl.load(weights + (row * size + column) * pixels, mask=seen, other=0)
-            mask = seen[None, :] & (channel < group_width)[:, None]
-            value = tl.load(x + plane + (y * width + z)[None, :], mask=mask, other=0)
+            value = _load(planes, top + row, left + column, height, width, inside, in_group)
+            weight = tl.load(weights, mask=inside, other=0)
             total += value.to(sum_dtype) * weight.to(sum_dtype)[None, :]
-    plane = (group * group_width + channel[:, None]) * pixels
-    mask = inside[None, :] & (channel < group_width)[:, None]
-    tl.store(out + plane + pixel[None, :], total.to(out.dtype.element_ty), mask=mask)
+            weights += pixels
+    target = out + channel * pixels + pixel[None, :]
+    tl.store(target, total.to(out.dtype.element_ty), mask=in_group & inside[None, :])
 
 
 @triton.jit
@@ -127,15 +122,14 @@ def _input_gradient_kernel(
     run: tl.constexpr,
     sum_dtype: tl.constexpr,
 ):
-    group = tl.program_id(0).to(tl.int64)
-    pixel = tl.program_id(1) * run + tl.arange(0, run)
-    channel = tl.arange(0, channels)
     pixels = out_height * out_width
+    group, pixel = _locate(height * width, run)
     inside = pixel < height * width
+    channel, in_group = _channels(group, group_width, channels)
     # The windows that see a pixel at (row, column) are centred this far below and right of it.
     bottom = pixel // width + size // 2
     right = pixel % width + size // 2
-    plane = (group * group_width + channel[:, None]) * pixels
+    planes = grad + channel * pixels
     weights = kernel + group * size * size * pixels
     total = tl.zeros((channels, run), dtype=sum_dtype)
     for row in range(size):
@@ -146,14 +140,12 @@ def _input_gradient_kernel(
             y = y // stride
             z = z // stride
             seen = seen & (y < out_height) & (z < out_width)
-            source = y * out_width + z
-            weight = tl.load(weights + (row * size + column) * pixels + source, mask=seen, other=0)
-            mask = seen[None, :] & (channel < group_width)[:, None]
-            value = tl.load(grad + plane + source[None, :], mask=mask, other=0)
+            value = _load(planes, y, z, out_height, out_width, seen, in_group)
+            weight = tl.load(weights + (y * out_width + z), mask=seen, other=0)
             total += value.to(sum_dtype) * weight.to(sum_dtype)[None, :]
-    plane = (group * group_width + channel[:, None]) * height * width
-    mask = inside[None, :] & (channel < group_width)[:, None]
-    tl.store(out + plane + pixel[None, :], total.to(out.dtype.element_ty), mask=mask)
+            weights += pixels
+    target = out + channel * (height * width) + pixel[None, :]
+    tl.store(target, total.to(out.dtype.element_ty), mask=in_group & inside[None, :])
 
 
 @triton.jit
@@ -172,30 +164,41 @@ def _kernel_gradient_kernel(
     run: tl.constexpr,
     sum_dtype: tl.constexpr,
 ):
-    group = tl.program_id(0).to(tl.int64)
-    pixel = tl.program_id(1) * run + tl.arange(0, run)
-    channel = tl.arange(0, channels)
     pixels = out_height * out_width
+    group, pixel = _locate(pixels, run)
     inside = pixel < pixels
+    channel, in_group = _channels(group, group_width, channels)
     top = pixel // out_width * stride - size // 2
     left = pixel % out_width * stride - size // 2
-    in_group = (channel < group_width)[:, None]
-    plane = (group * group_width + channel[:, None]) * pixels
-    value = tl.load(grad + plane + pixel[None, :], mask=inside[None, :] & in_group, other=0)
-    value = value.to(sum_dtype)
-    plane = (group * group_width + channel[:, None]) * height * width
+    planes = x + channel * (height * width)
+    source = grad + channel * pixels + pixel[None, :]
+    value = tl.load(source, mask=in_group & inside[None, :], other=0).to(sum_dtype)
     target = out + group * size * size * pixels + pixel
     for row in range(size):
         for column in range(size):
-            y = top + row
-            z = left + column
-            seen = inside & (y >= 0) & (y < height) & (z >= 0) & (z < width)
-            source = tl.load(
-                x + plane + (y * width + z)[None, :], mask=seen[None, :] & in_group, other=0
-            )
-            total = tl.sum(value * source.to(sum_dtype), axis=0)
-            tl.store(
-                target + (row * size + column) * pixels,
-                total.to(out.dtype.element_ty),
-                mask=inside,
-            )
+            seen = _load(planes, top + row, left + column, height, width, inside, in_group)
+            total = tl.sum(value * seen.to(sum_dtype), axis=0)
+            tl.store(target, total.to(out.dtype.element_ty), mask=inside)
+            target += pixels
+
+
+@triton.jit
+def _locate(pixels, run: tl.constexpr):
+    """Give a program its group, in 64 bits as every offset that grows from it, and its pixels."""
+    runs = tl.cdiv(pixels, run)
+    program = tl.program_id(0)
+    return (program // runs).to(tl.int64), program % runs * run + tl.arange(0, run)
+
+
+@triton.jit
+def _channels(group, group_width: tl.constexpr, channels: tl.constexpr):
+    """Number a group's channels, and say which belong to it: Triton's blocks are powers of 2."""
+    channel = tl.arange(0, channels)[:, None]
+    return group * group_width + channel, channel < group_width
+
+
+@triton.jit
+def _load(planes, y, z, height, width, wanted, in_group):
+    """Load the pixels (y, z) of a group's planes (channels, 1); zeros where there are none."""
+    wanted = wanted & (y >= 0) & (y < height) & (z >= 0) & (z < width)
+    return tl.load(planes + (y * width + z)[None, :], mask=in_group & wanted[None, :], other=0)

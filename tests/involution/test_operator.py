@@ -55,10 +55,22 @@ def test_equals_the_unfolded_sum_and_its_gradients(
         out = involution(x, kernel, stride)
         probe = torch.randn_like(out)
         found = torch.autograd.grad(out, (x, kernel), probe)
+        forms = [
+            form.aggregate(x.detach(), kernel.detach(), stride) for form in (gathered, shifted)
+        ]
     expected_out = unfolded(x, kernel, stride)
     expected = torch.autograd.grad(expected_out, (x, kernel), probe)
     for value, reference in zip((out, *found), (expected_out, *expected), strict=True):
         torch.testing.assert_close(value, reference)
+    for value in forms:
+        torch.testing.assert_close(value, expected_out)
+
+
+@pytest.mark.parametrize('size', [(7, 9), (31, 33)])
+@pytest.mark.parametrize('stride', [1, 2])
+def test_small_and_large_outputs_equal_the_unfolded_sum(size, stride):
+    x, kernel = arguments(1, 16, *size, stride=stride)
+    torch.testing.assert_close(involution(x, kernel, stride), unfolded(x, kernel, stride))
 
 
 @pytest.mark.parametrize('stride', [1, 2])
