@@ -4,14 +4,17 @@
     python tools/benchmark_involution.py --sizes 2x64x112x112x7x1 --rounds 9
     python tools/benchmark_involution.py --device cuda --out work_dirs/involution.md
 
-A layer is timed whole, with the generation of its kernels. Both forms run in turns within one
-process; a ratio is the median over the rounds of unfolding's time over ours in that round. Memory
-is the peak of what PyTorch allocates for forward and backward beyond the input and the weights.
+A layer is timed whole, with the generation of its kernels, which both forms share and which is
+also timed alone: its time over unfolding's is the ratio that an operator without cost would reach.
+The three run in turns within one process; a ratio is the median over the rounds of unfolding's time
+over ours in that round. Memory is the peak of what PyTorch allocates for forward and backward
+beyond the input and the weights. The last column times the implementations of the operator alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import sys
@@ -20,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 # Without it the profiler writes a line of its own for every measurement.
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
@@ -29,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from revcol_backbone.involution import Involution, RedNet
+from revcol_backbone.involution import Involution, RedNet, gathered, shifted
 
 MEBIBYTE = 2**20
 # The size of the issue's own measurement: batch, channels, height, width, kernel, stride.
@@ -40,23 +44,31 @@ STEM_KERNEL_SIZES = (3, 7)
 
 
 @dataclass
+class Timing:
+    """Milliseconds of unfolding, of ours and of the kernels alone; the ratio, and its limit."""
+
+    unfolded: float
+    ours: float
+    kernels: float
+    ratio: float
+    limit: float
+
+    def __str__(self) -> str:
+        times = f'{self.unfolded:.1f} / {self.ours:.1f} ({self.kernels:.1f})'
+        return f'{times} | {self.ratio:.1f} ({self.limit:.1f})'
+
+
+@dataclass
 class Comparison:
-    """Milliseconds and MiB of unfolding and of ours, and the ratios between them."""
+    """What was measured at one size; memory in MiB, forms in milliseconds."""
 
     size: tuple[int, ...]
     layers: str
-    unfold_forward: float
-    forward: float
-    forward_ratio: float
-    unfold_training: float
-    training: float
-    training_ratio: float
-    unfold_memory: float
+    forward: Timing
+    training: Timing
+    unfolded_memory: float
     memory: float
-
-    @property
-    def memory_ratio(self) -> float:
-        return self.memory / self.unfold_memory
+    forms: dict[str, float]
 
 
 def main() -> None:
@@ -125,8 +137,8 @@ def rednet_sizes() -> dict[tuple[int, ...], str]:
     return {size: str(count) for size, count in counts.items()}
 
 
-class UnfoldedInvolution(nn.Module):
-    """The textbook form with the weights of a layer: unfold, multiply, sum."""
+class Kernels(nn.Module):
+    """The generation of a layer's kernels: (B, G, K * K, H', W')."""
 
     def __init__(self, layer: Involution) -> None:
         super().__init__()
@@ -135,63 +147,89 @@ class UnfoldedInvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
         kernel = layer.conv2(layer.conv1(layer.pool(x)))
-        batch, _, height, width = kernel.shape
-        positions = layer.kernel_size**2
-        kernel = kernel.view(batch, layer.groups, 1, positions, height, width)
+        return kernel.unflatten(1, (layer.groups, layer.kernel_size**2))
+
+
+class UnfoldedInvolution(nn.Module):
+    """The textbook form with the weights of a layer: unfold, multiply, sum."""
+
+    def __init__(self, layer: Involution) -> None:
+        super().__init__()
+        self.kernels = Kernels(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, layer = self.kernels(x), self.kernels.layer
         windows = F.unfold(
             x, layer.kernel_size, padding=layer.kernel_size // 2, stride=layer.stride
-        ).view(batch, layer.groups, -1, positions, height, width)
-        return (kernel * windows).sum(dim=3).view(batch, -1, height, width)
+        )
+        windows = windows.view(*kernel.shape[:2], -1, *kernel.shape[2:])
+        return (kernel.unsqueeze(2) * windows).sum(dim=3).flatten(1, 2)
 
 
 def compare(size: tuple[int, ...], layers: str, device: str, rounds: int) -> Comparison:
-    """Measure one size; both forms have the same weights and the same input."""
+    """Measure one size; all forms have the same weights and the same input."""
     *shape, kernel_size, stride = size
     layer = Involution(shape[1], kernel_size, stride).to(device)
     x = torch.randn(shape, device=device, requires_grad=True)
-    ours, unfolded = layer, UnfoldedInvolution(layer)
-    torch.testing.assert_close(ours(x), unfolded(x), rtol=1e-3, atol=1e-4)
-    grad = torch.randn_like(ours(x))
+    unfolded, kernels = UnfoldedInvolution(layer), Kernels(layer)
+    torch.testing.assert_close(layer(x), unfolded(x), rtol=1e-3, atol=1e-4)
+    grads = [torch.randn_like(output(x)) for output in (unfolded, layer, kernels)]
+    modules = dict(zip((unfolded, layer, kernels), grads, strict=True))
 
-    def infer(form: nn.Module) -> None:
+    def infer(module: nn.Module) -> None:
         with torch.no_grad():
-            form(x)
+            module(x)
 
-    def train(form: nn.Module) -> None:
-        torch.autograd.grad(form(x), [x, *layer.parameters()], grad)
+    def train(module: nn.Module) -> None:
+        torch.autograd.grad(module(x), [x, *layer.parameters()], modules[module])
 
-    forward = take_turns(infer, unfolded, ours, rounds, device)
-    training = take_turns(train, unfolded, ours, rounds, device)
+    weights = kernels(x).detach()
+    forms = {
+        name: functools.partial(form.aggregate, x.detach(), weights, stride)
+        for name, form in implementations(device).items()
+    }
+    alone = take_turns([*forms.values()], rounds, device)
     return Comparison(
         size,
         layers,
-        *summarize(forward),
-        *summarize(training),
-        peak_memory(lambda: train(unfolded), device),
-        peak_memory(lambda: train(ours), device),
+        summarize(take_turns([functools.partial(infer, each) for each in modules], rounds, device)),
+        summarize(take_turns([functools.partial(train, each) for each in modules], rounds, device)),
+        peak_memory(functools.partial(train, unfolded), device),
+        peak_memory(functools.partial(train, layer), device),
+        dict(zip(forms, map(statistics.median, zip(*alone, strict=True)), strict=True)),
     )
 
 
-def take_turns(
-    run: Callable, first: nn.Module, second: nn.Module, rounds: int, device: str
-) -> list[tuple[float, float]]:
-    """Milliseconds of both forms in each round, after one round to warm up."""
-    times = [(measure(run, first, device), measure(run, second, device)) for _ in range(rounds + 1)]
+def implementations(device: str) -> dict[str, ModuleType]:
+    """What the operator can choose from on a device."""
+    if device == 'cpu':
+        return {'gathered': gathered, 'shifted': shifted}
+    from revcol_backbone.involution import triton_kernels
+
+    return {'Triton': triton_kernels, 'shifted': shifted}
+
+
+def take_turns(calls: list[Callable], rounds: int, device: str) -> list[tuple[float, ...]]:
+    """Milliseconds of every call in each round, after one round to warm up."""
+    times = [tuple(measure(call, device) for call in calls) for _ in range(rounds + 1)]
     return times[1:]
 
 
-def measure(run: Callable, form: nn.Module, device: str) -> float:
+def measure(call: Callable[[], object], device: str) -> float:
     synchronize(device)
     start = time.perf_counter()
-    run(form)
+    call()
     synchronize(device)
     return (time.perf_counter() - start) * 1e3
 
 
-def summarize(times: list[tuple[float, float]]) -> tuple[float, float, float]:
-    """Medians of both times, and the median of their ratio."""
-    ratios = [unfolded / ours for unfolded, ours in times]
-    return (*map(statistics.median, zip(*times, strict=True)), statistics.median(ratios))
+def summarize(times: list[tuple[float, ...]]) -> Timing:
+    """Medians of the three times, and of the ratios within a round."""
+    return Timing(
+        *map(statistics.median, zip(*times, strict=True)),
+        statistics.median(unfolded / ours for unfolded, ours, _ in times),
+        statistics.median(unfolded / kernels for unfolded, _, kernels in times),
+    )
 
 
 def peak_memory(run: Callable[[], None], device: str) -> float:
@@ -221,11 +259,11 @@ def format_table(rows: list[Comparison], arguments: argparse.Namespace) -> str:
     return '\n'.join(
         [
             f'PyTorch {torch.__version__}, {where}, float32, {arguments.rounds} rounds; '
-            'unfold / ours.',
+            'unfold / ours (kernels alone), ratio (its limit).',
             '',
             '| input | K | stride | layers | forward, ms | ratio | forward + backward, ms | ratio '
-            '| peak, MiB | ratio |',
-            '|---|---|---|---|---|---|---|---|---|---|',
+            '| peak, MiB | ratio | operator alone, forward, ms |',
+            '|---|---|---|---|---|---|---|---|---|---|---|',
             *map(format_row, rows),
         ]
     )
@@ -233,11 +271,13 @@ def format_table(rows: list[Comparison], arguments: argparse.Namespace) -> str:
 
 def format_row(row: Comparison) -> str:
     *shape, kernel_size, stride = row.size
+    memory = (
+        f'{row.unfolded_memory:.1f} / {row.memory:.1f} | {row.memory / row.unfolded_memory:.3f}'
+    )
+    forms = ', '.join(f'{name} {milliseconds:.1f}' for name, milliseconds in row.forms.items())
     return (
         f'| {" x ".join(map(str, shape))} | {kernel_size} | {stride} | {row.layers} '
-        f'| {row.unfold_forward:.1f} / {row.forward:.1f} | {row.forward_ratio:.1f} '
-        f'| {row.unfold_training:.1f} / {row.training:.1f} | {row.training_ratio:.1f} '
-        f'| {row.unfold_memory:.1f} / {row.memory:.1f} | {row.memory_ratio:.3f} |'
+        f'| {row.forward} | {row.training} | {memory} | {forms} |'
     )
 
 
