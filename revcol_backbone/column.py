@@ -144,9 +144,9 @@ def bounded_alpha(alpha: Tensor) -> Tensor:
     The sign stays, and 0 counts as positive, so that the inverse can always divide. The
     parameter is never written; its gradient passes unchanged, so that it can leave the zone.
     """
-    smallest = torch.full_like(alpha, ALPHA_MIN).copysign(alpha.detach())
-    bounded = torch.where(alpha.detach().abs() < ALPHA_MIN, smallest, alpha.detach())
-    return alpha + (bounded - alpha.detach())
+    fixed = alpha.detach()
+    bounded = torch.where(fixed < 0, fixed.clamp(max=-ALPHA_MIN), fixed.clamp(min=ALPHA_MIN))
+    return alpha + (bounded - fixed)
 
 
 def _draw_keep(batch: int, rate: float, like: Tensor) -> Tensor | None:
