@@ -1,0 +1,188 @@
+"""Figures and similarities of the columns, from config files and folders of pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from revcol_backbone.config_model import build_model, read_model_config
+from revcol_backbone.network_input import make_batch
+from revcol_backbone.similarity import MinibatchCKA
+from tests.tools.small_configs import write_backbone, write_detector, write_segmentor
+from tools.visualize_columns import INPUT, SCORES, TOP_LEVEL, main, spread
+
+SIZES = [(64, 96), (70, 100), (96, 64), (64, 96), (130, 200)]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Five pictures of different sizes, and a file that is none."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    for index, (height, width) in enumerate(SIZES):
+        image = np.full((height, width, 3), 40 * index + 30, np.uint8)
+        image[10:40, 20:50] = generator.integers(0, 255, 3)
+        cv2.imwrite(str(folder / f'{index}.png'), image)
+    (folder / 'notes.txt').write_text('not a picture')
+    return folder
+
+
+def results(out: Path) -> dict:
+    return json.loads((out / 'cka.json').read_text())
+
+
+def test_a_segmentor_is_compared_with_its_input_and_its_scores(pictures, tmp_path, capsys):
+    config, out = write_segmentor(tmp_path), tmp_path / 'out'
+    checkpoint = tmp_path / 'trained.pth'
+    torch.manual_seed(0)
+    torch.save({'state_dict': build_model(Config.fromfile(config)).state_dict()}, checkpoint)
+    # Options may stand anywhere among the files.
+    arguments = [config, checkpoint, '--out', out, pictures, '--shape', 64, 96]
+    assert main([*map(str, arguments), '--feature-maps', '2', '--device', 'cpu']) == 0
+
+    found = results(out)
+    assert found['images'] == 5
+    assert found['shape'] == [64, 96]
+    assert list(found['cka']) == [INPUT, SCORES]
+    for table in found['cka'].values():
+        assert np.shape(table) == (4, 2)
+        assert np.all(np.abs(np.array(table)) <= 1)
+    # At random weights nothing is nearer to the pixels than the first level.
+    assert found['cka'][INPUT][0][0] == np.max(found['cka'][INPUT])
+    names = {path.name for path in out.iterdir()}
+    assert names == {'cka.json', 'cka.png', 'features_0.png', 'features_1.png'}
+    for name in names - {'cka.json'}:
+        with Image.open(out / name) as picture:
+            picture.load()
+            assert min(picture.size) > 200
+    printed = capsys.readouterr().out
+    assert f'CKA with the {SCORES}' in printed
+    assert f'{found["cka"][INPUT][3][1]:.3f}' in printed
+
+
+def test_a_bare_backbone_is_compared_with_its_top_level_as_computed_by_hand(pictures, tmp_path):
+    config, out = write_backbone(tmp_path), tmp_path / 'out'
+    checkpoint = tmp_path / 'backbone.pth'
+    model = build_model(read_model_config(config))
+    torch.save(model.state_dict(), checkpoint)
+    names = sorted(pictures.glob('[03].png'))
+    chosen = [cv2.imread(str(name)) for name in names * 2]
+    for index, image in enumerate(chosen):
+        cv2.imwrite(str(pictures / f'same_{index}.png'), image // (index + 1))
+    arguments = [config, checkpoint, f'{pictures}/same_*', '--out', out, '--device', 'cpu']
+    assert main([*map(str, arguments)]) == 0
+
+    batch = make_batch(model, [i // (n + 1) for n, i in enumerate(chosen)], torch.device('cpu'))
+    with torch.no_grad():
+        stem = model.stem(batch)
+        first = model.subnet0(stem)
+        second = model.subnet1(stem, first)
+    cka = MinibatchCKA()
+    cka.update({'first': first[2], 'second': second[3]}, {INPUT: batch, TOP_LEVEL: second[3]})
+    expected, found = cka.compute(), results(out)['cka']
+    assert found[INPUT][2][0] == pytest.approx(expected['first', INPUT])
+    assert found[TOP_LEVEL][2][0] == pytest.approx(expected['first', TOP_LEVEL])
+    assert found[TOP_LEVEL][3][1] == pytest.approx(1)
+
+
+def test_a_detector_works_without_a_checkpoint_and_memory_saving_makes_no_difference(
+    pictures, tmp_path
+):
+    config = Config.fromfile(write_detector(tmp_path))
+    # What a run starts from is then the same in both.
+    config.model.backbone.init_cfg = dict(type='Constant', layer='Conv2d', val=0.02)
+    found = []
+    for save_memory in (False, True):
+        config.model.backbone.save_memory = save_memory
+        config.dump(tmp_path / 'detector.py')
+        torch.manual_seed(0)
+        out = tmp_path / f'out_{save_memory}'
+        arguments = [tmp_path / 'detector.py', pictures, '--out', out, '--device', 'cpu']
+        assert main([*map(str, arguments)]) == 0
+        found.append(results(out)['cka'])
+    assert list(found[0]) == [INPUT, TOP_LEVEL]
+    assert found[0] == found[1]
+
+
+def test_a_deployed_backbone_shows_the_same(pictures, tmp_path):
+    found = []
+    for deploy in (False, True):
+        torch.manual_seed(0)
+        config = write_backbone(tmp_path, deploy=deploy)
+        out = tmp_path / f'out_{deploy}'
+        assert main([str(config), str(pictures), '--out', str(out), '--device', 'cpu']) == 0
+        found.append(np.array(results(out)['cka'][INPUT]))
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
+def test_a_level_that_is_the_same_everywhere_has_no_similarity(pictures, tmp_path):
+    config = write_backbone(tmp_path, init_cfg=dict(type='Constant', layer='Conv2d', val=0))
+    out = tmp_path / 'out'
+    assert main([str(config), str(pictures), '--out', str(out), '--device', 'cpu']) == 0
+    assert results(out)['cka'][INPUT][3] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ('case', 'words'),
+    [
+        ('three pictures', 'There are 3 images and a batch size of 8; .* at least 4 of both'),
+        ('small batches', 'There are 5 images and a batch size of 2; .* at least 4 of both'),
+        ('no pictures', 'has no pictures; give a picture, a folder or a quoted glob'),
+        ('no config', 'missing.py is not a file; give a config'),
+        ('another backbone', 'The backbone of .*config.py is ResNet, not RevCol'),
+        ('a broken picture', '4.png is no picture, or it is damaged'),
+        ('small pictures', r'image of 16 x 16 pixels; .* must be at least 32'),
+        ('another checkpoint', 'does not fit the model of this config, and nothing was loaded'),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(case, words, pictures, tmp_path, capfd):
+    config, arguments = write_backbone(tmp_path), []
+    if case == 'three pictures':
+        for name in ('3.png', '4.png'):
+            (pictures / name).unlink()
+    elif case == 'small batches':
+        arguments = ['--batch-size', '2']
+    elif case == 'no pictures':
+        pictures = tmp_path / 'empty'
+        pictures.mkdir()
+    elif case == 'no config':
+        config = tmp_path / 'missing.py'
+    elif case == 'another backbone':
+        config = tmp_path / 'config.py'
+        model = "dict(type='mmdet.ResNet', depth=18)"
+        config.write_text(
+            f"custom_imports = dict(imports=['revcol_backbone', 'mmdet.models'])\nmodel = {model}\n"
+        )
+    elif case == 'a broken picture':
+        (pictures / '4.png').write_bytes(b'\x89PNG but no more')
+    elif case == 'small pictures':
+        arguments = ['--shape', '16', '16']
+    checkpoint = []
+    if case == 'another checkpoint':
+        checkpoint = [str(tmp_path / 'other.pth')]
+        torch.save({'stem.0.weight': torch.zeros(1)}, checkpoint[0])
+    out = tmp_path / 'out'
+    status = main([str(config), *checkpoint, str(pictures), '--out', str(out), *arguments])
+    assert status == 1
+    errors = [line for line in capfd.readouterr().err.splitlines() if 'error: ' in line]
+    assert len(errors) == 1
+    assert re.search(words, errors[0])
+    assert not (out / 'cka.json').exists()
+
+
+def test_a_map_shows_where_the_channels_depart_from_their_means():
+    features = torch.zeros(2, 3, 3) + 5
+    assert not spread(features).any()
+    features[1, 0, 2] = 14  # its mean is then 6
+    shown = spread(features)
+    assert shown[0, 2] == pytest.approx((8**2 / 2) ** 0.5)
+    assert shown[1, 1] == pytest.approx((1 / 2) ** 0.5)
