@@ -1,0 +1,243 @@
+"""The command that detects: files of every kind, interruptions, tiles, video and mistakes."""
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from revcol_backbone.inference import read_image
+from tests.inference import models
+from tests.inference.run_files import (
+    BOX,
+    SIZE,
+    interrupt,
+    read_video,
+    write_bad_ones,
+    write_every_kind,
+    write_video,
+)
+from tests.tiny_data import CLASSES, make_coco
+from tools.infer_det import main
+
+LEFT, TOP, RIGHT, BOTTOM = BOX
+IMAGES = 16  # of a run that is interrupted at the first
+
+
+@pytest.fixture(scope='module')
+def colour_detector(tmp_path_factory):
+    return models.make_colour_detector(tmp_path_factory.mktemp('colour_detector'))
+
+
+@pytest.fixture(scope='module')
+def cascade(tmp_path_factory):
+    return models.make_cascade(tmp_path_factory.mktemp('cascade'))
+
+
+def infer(model, source, out, *options):
+    return main([*map(str, model), str(source), '--out', str(out), *options])
+
+
+def read_coco(out):
+    return COCO(str(out / 'predictions.json'))
+
+
+def annotations_of(coco, name):
+    (image,) = [image for image in coco.imgs.values() if image['file_name'] == name]
+    return coco.imgToAnns[image['id']]
+
+
+def test_every_kind_of_picture_is_predicted_as_a_person_sees_it(colour_detector, tmp_path):
+    names = write_every_kind(tmp_path / 'in')
+    assert infer(colour_detector, tmp_path / 'in', tmp_path / 'out', '--batch-size', '3') == 0
+    coco = read_coco(tmp_path / 'out')
+    assert [image['file_name'] for image in coco.imgs.values()] == names
+    assert [category['name'] for category in coco.cats.values()] == list(CLASSES)
+    for name in names:
+        annotations = annotations_of(coco, name)
+        if name in ('grey.png', 'one_pixel.png'):
+            assert annotations == []
+            continue
+        (annotation,) = annotations
+        assert annotation['bbox'] == [LEFT, TOP, RIGHT - LEFT, BOTTOM - TOP]
+        assert (annotation['category_id'], annotation['score']) == (1, pytest.approx(0.9))
+        mask = coco.annToMask(annotation)
+        assert mask.shape == SIZE
+        assert mask[TOP:BOTTOM, LEFT:RIGHT].all()
+        assert annotation['area'] == mask.sum() == (RIGHT - LEFT) * (BOTTOM - TOP)
+    drawn = read_image(tmp_path / 'out/pictures/colour.png.jpg')
+    assert drawn.shape == (*SIZE, 3)
+    changes = np.abs(drawn.astype(int) - read_image(tmp_path / 'in/colour.png'))
+    assert changes[BOTTOM : BOTTOM + 5, LEFT:RIGHT].mean() > 20  # the name
+    assert changes[: TOP - 2].mean() < 2
+
+
+def test_results_can_be_evaluated_by_pycocotools(colour_detector, tmp_path):
+    data = make_coco(tmp_path / 'coco')
+    assert infer(colour_detector, data / 'val', tmp_path / 'out') == 0
+    truth = COCO(str(data / 'val.json'))
+    ids = {image['file_name']: image['id'] for image in truth.imgs.values()}
+    predicted = read_coco(tmp_path / 'out')
+    results = [
+        dict(annotation, image_id=ids[predicted.imgs[annotation['image_id']]['file_name']])
+        for annotation in predicted.anns.values()
+    ]
+    loaded = truth.loadRes(results)
+    assert len(loaded.anns) == len(truth.anns)
+    for annotation in truth.anns.values():
+        (match,) = [
+            other
+            for other in loaded.imgToAnns[annotation['image_id']]
+            if other['category_id'] == annotation['category_id']
+        ]
+        assert match['bbox'] == annotation['bbox']
+
+
+def test_bad_files_are_listed_and_the_others_predicted(colour_detector, tmp_path, capsys):
+    good = write_every_kind(tmp_path / 'in')
+    bad = write_bad_ones(tmp_path / 'in')
+    (tmp_path / 'in/notes.txt').write_text('')
+    assert infer(colour_detector, tmp_path / 'in', tmp_path / 'out', '--batch-size', '4') == 1
+    output = capsys.readouterr()
+    failed = [line for line in output.err.splitlines() if line.startswith('failed: ')]
+    assert sorted(line.split()[1].split('/')[-1] for line in failed) == bad
+    assert f'{len(good)} files have results (0 of them from earlier runs), 4 failed' in output.out
+    assert 'left out, as neither pictures nor videos: 1 files (notes.txt)' in output.out
+    assert len(read_coco(tmp_path / 'out').imgs) == len(good)
+
+
+def test_the_threshold_decides_what_is_written_and_drawn(colour_detector, tmp_path):
+    write_every_kind(tmp_path / 'in')
+    source = tmp_path / 'in/colour.png'
+    assert infer(colour_detector, source, tmp_path / 'out', '--score-thr', '0.95') == 0
+    assert read_coco(tmp_path / 'out').anns == {}
+    drawn = read_image(tmp_path / 'out/pictures/colour.png.jpg').astype(int)
+    assert np.abs(drawn - read_image(source)).mean() < 2
+
+
+def test_without_pictures_there_are_only_results(colour_detector, tmp_path):
+    write_every_kind(tmp_path / 'in')
+    assert infer(colour_detector, tmp_path / 'in', tmp_path / 'out', '--no-pictures') == 0
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
+        *('predictions', 'predictions.json', 'run.json')
+    ]
+
+
+def test_a_real_detector_predicts_in_tiles_and_augmented(cascade, tmp_path):
+    write_every_kind(tmp_path / 'in')
+    options = ['--tta', '--tile', '64', '--overlap', '32', '--batch-size', '2', '--device', 'cpu']
+    options += ['--score-thr', '0', '--cfg-options', 'model.test_cfg.rcnn.max_per_img=3']
+    assert infer(cascade, tmp_path / 'in', tmp_path / 'out', *options) == 0
+    coco = read_coco(tmp_path / 'out')
+    assert len(coco.imgs) == 7
+    boxes = np.array([a['bbox'] for a in annotations_of(coco, 'colour.png')])
+    assert boxes.min() >= 0
+    assert 64 < (boxes[:, 0] + boxes[:, 2]).max() <= SIZE[1]
+    assert annotations_of(coco, 'one_pixel.png')  # the pipeline makes it larger
+
+
+def test_a_video_has_a_picture_and_results_of_each_frame(colour_detector, tmp_path):
+    write_video(tmp_path / 'clip.avi', frames=5)
+    out = tmp_path / 'out'
+    assert infer(colour_detector, tmp_path / 'clip.avi', out, '--batch-size', '2') == 0
+    frames = read_video(out / 'pictures/clip.avi.mp4')
+    assert len(frames) == 5
+    assert frames[0].shape == (*SIZE, 3)
+    coco = read_coco(out)
+    assert [(i['file_name'], i['frame_id']) for i in coco.imgs.values()] == [
+        ('clip.avi', frame) for frame in range(5)
+    ]
+    for annotations in coco.imgToAnns.values():
+        assert np.abs(np.array(annotations[0]['bbox']) - [20, 10, 30, 20]).max() <= 1
+    assert len(coco.anns) >= 5
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_stopped(cascade, tmp_path):
+    source, out = make_coco(tmp_path / 'coco', images=IMAGES) / 'val', tmp_path / 'out'
+    arguments = [*cascade, source, '--out', out, '--score-thr', '0']
+    status, _ = interrupt('infer_det.py', arguments, out, 'predictions/*.json', signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    records = sorted((out / 'predictions').iterdir())
+    assert 0 < len(records) < IMAGES
+    for record in records:
+        assert json.loads(record.read_text())['images']
+        picture = out / 'pictures' / f'{record.stem}.jpg'
+        assert read_image(picture).shape == (96, 96, 3)
+    assert not (out / 'predictions.json').exists()
+    before = {record: record.stat().st_ctime_ns for record in records}
+
+    assert infer(cascade, source, out, '--score-thr', '0') == 0
+    assert {record: record.stat().st_ctime_ns for record in records} == before
+    assert not (out / 'unfinished').exists()
+    assert infer(cascade, source, tmp_path / 'at_once', '--score-thr', '0') == 0
+    for name in ('predictions.json', 'run.json'):
+        assert (out / name).read_text() == (tmp_path / 'at_once' / name).read_text()
+
+
+def test_another_checkpoint_does_not_add_to_a_folder(colour_detector, tmp_path, capsys):
+    write_every_kind(tmp_path / 'in')
+    infer(colour_detector, tmp_path / 'in', tmp_path / 'out')
+    other = models.make_colour_detector(tmp_path / 'other')
+    other.checkpoint.write_bytes(other.checkpoint.read_bytes() + b'\0')
+    shutil.copy(other.checkpoint, tmp_path / 'epoch_12.pth')
+    capsys.readouterr()
+    arguments = (other.config, tmp_path / 'epoch_12.pth')
+    assert infer(arguments, tmp_path / 'in', tmp_path / 'out') == 1
+    message = capsys.readouterr().err
+    assert 'holds the results of another run (checkpoint was model.pth (sha256' in message
+    assert 'is epoch_12.pth' in message
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(checkpoint='missing.pth'), 'missing.pth is not a file; give the checkpoint'),
+        (dict(config='missing.py'), 'missing.py is not a file; give the config'),
+        (dict(source='missing'), 'missing is no file and no folder, and no file matches it'),
+        (dict(out='in/colour.png/out'), 'cannot be written to (Not a directory); choose another'),
+        (dict(options=['--device', 'cuda:99']), "device 'cuda:99' cannot be used"),
+        (dict(options=['--tta']), 'has no `tta_model` and no `tta_pipeline`'),
+        (dict(options=['--tile', '16']), 'a tile of 16 pixels is not allowed'),
+        (dict(options=['--tile', '64', '--overlap', '64']), 'cannot overlap by 64; give 0 to 63'),
+        (dict(options=['--batch-size', '0']), 'a batch of 0 pictures is not allowed'),
+        (dict(options=['--score-thr', '30']), 'a score threshold of 30.0 is not allowed'),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
+)
+def test_a_mistake_is_one_sentence(change, words, colour_detector, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_every_kind(tmp_path / 'in')
+    model = (
+        change.get('config', colour_detector.config),
+        change.get('checkpoint', colour_detector.checkpoint),
+    )
+    source, out = change.get('source', 'in'), change.get('out', 'out')
+    assert infer(model, source, out, *change.get('options', [])) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('error: ')
+    assert words in error
+    assert error.count('\n') == 1
+
+
+def test_the_checkpoint_of_another_config_is_an_error(cascade, colour_detector, tmp_path, capsys):
+    write_every_kind(tmp_path / 'in')
+    model = (cascade.config, colour_detector.checkpoint)
+    assert infer(model, tmp_path / 'in', tmp_path / 'out') == 1
+    error = capsys.readouterr().err
+    assert 'does not fit the model of this config, and nothing was loaded' in error
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_segmentor_is_sent_to_its_own_tool(tmp_path, capsys):
+    model = models.make_colour_segmentor(tmp_path)
+    assert infer(model, tmp_path, tmp_path / 'out') == 1
+    assert 'is the config of a segmentor; use tools/infer_seg.py' in capsys.readouterr().err
+
+
+def test_an_overlap_without_tiles_is_an_error(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        infer(('config.py', 'model.pth'), tmp_path, tmp_path / 'out', '--overlap', '8')
+    assert '--overlap is for --tile, which is not given' in capsys.readouterr().err
