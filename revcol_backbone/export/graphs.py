@@ -1,0 +1,147 @@
+"""The parts of a detector or segmentor that can be exported: tensors in, tensors out."""
+
+from __future__ import annotations
+
+import copy
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from revcol_backbone.export.adaptive_pool import replace_adaptive_pools
+from revcol_backbone.export.up_branch import replace_long_up_branches
+
+PARTS = ('backbone', 'segmentor', 'detector')
+
+
+class BackboneGraph(nn.Module):
+    """The backbone: normalised images (B, 3, H, W) to its levels.
+
+    Args:
+        model: A detector or segmentor.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.out_indices = tuple(model.backbone.out_indices)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.backbone(image))
+
+    def name_outputs(self, number: int) -> list[str]:
+        """The names of the outputs, of which there are so many."""
+        return [f'level{index}' for index in self.out_indices]
+
+
+class SegmentorGraph(nn.Module):
+    """The whole segmentor: normalised images (B, 3, H, W) to logits (B, classes, H, W).
+
+    Normalisation, padding, sliding windows and the choice of the largest logit stay outside.
+
+    Args:
+        model: An ``EncoderDecoder`` of mmseg whose decode head classifies pixels, such as UPerNet.
+
+    Raises:
+        ValueError: It is another model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        _check_segmentor(model)
+        self.backbone = model.backbone
+        self.neck = model.neck if model.with_neck else nn.Identity()
+        self.decode_head = model.decode_head
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.decode_head(self.neck(self.backbone(image)))
+        return F.interpolate(
+            logits,
+            size=image.shape[-2:],
+            mode='bilinear',
+            align_corners=self.decode_head.align_corners,
+        )
+
+    def name_outputs(self, number: int) -> list[str]:
+        """The names of the outputs, of which there is one."""
+        return ['logits']
+
+
+class DetectorGraph(nn.Module):
+    """Backbone and neck of a detector: normalised images (B, 3, H, W) to its feature pyramid.
+
+    Args:
+        model: A detector of mmdet with a neck.
+
+    Raises:
+        ValueError: It has none.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        if not getattr(model, 'with_neck', False) or hasattr(model, 'decode_head'):
+            raise ValueError(
+                f'{type(model).__name__} is no detector with a neck; export `backbone` or '
+                '`segmentor` instead.'
+            )
+        self.backbone = model.backbone
+        self.neck = model.neck
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.neck(self.backbone(image)))
+
+    def name_outputs(self, number: int) -> list[str]:
+        """The names of the outputs, of which there are so many."""
+        return [f'pyramid{index}' for index in range(number)]
+
+
+def part_of(model: nn.Module, part: str) -> nn.Module:
+    """A part of a model as a module of one input, ``image``; its weights are the model's own.
+
+    Args:
+        model: A detector or segmentor.
+        part: One of :data:`PARTS`.
+
+    Returns:
+        The part in evaluation mode; its ``name_outputs`` names what it returns.
+
+    Raises:
+        ValueError: The model has no such part.
+    """
+    graphs = {'backbone': BackboneGraph, 'segmentor': SegmentorGraph, 'detector': DetectorGraph}
+    return graphs[part](model).eval()
+
+
+def make_exportable(graph: nn.Module, deploy: bool = True) -> nn.Module:
+    """A copy of a part that means the same and can be traced for any size.
+
+    Args:
+        graph: As from :func:`part_of`.
+        deploy: Fold what :meth:`RevCol.switch_to_deploy` folds, which makes the file smaller.
+    """
+    exportable = copy.deepcopy(graph).requires_grad_(False)
+    replace_adaptive_pools(exportable)
+    replace_long_up_branches(exportable)
+    if deploy and hasattr(exportable.backbone, 'switch_to_deploy'):
+        exportable.backbone.switch_to_deploy()
+    return exportable
+
+
+def parts_in_python(model: nn.Module) -> list[str]:
+    """What of a detector is not exported, a line for each part."""
+    exported = ('data_preprocessor', 'backbone', 'neck')
+    return [
+        f'{name} ({type(child).__name__})'
+        for name, child in model.named_children()
+        if name not in exported
+    ]
+
+
+def _check_segmentor(model: nn.Module) -> None:
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    head = getattr(model, 'decode_head', None)
+    if not isinstance(head, BaseDecodeHead):
+        raise ValueError(
+            f'{type(model).__name__} with {type(head).__name__} does not end in one map of logits; '
+            'export `backbone`, or a segmentor such as UPerNet.'
+        )
