@@ -53,15 +53,13 @@ class RevColFSDPStrategy(FSDPStrategy):
         super().__init__(model_wrapper=model_wrapper, state_dict_cfg=state_dict_cfg, **kwargs)
         # mmengine puts the shards on the GPU of this process; without one they stay on the CPU.
         if get_device() == 'cpu':
-            self.model_wrapper = dict(
-                self.model_wrapper or {},
-                type='MMFullyShardedDataParallel',
-                device_id=torch.device('cpu'),
-            )
+            self.model_wrapper = {
+                'type': 'MMFullyShardedDataParallel',
+                'device_id': torch.device('cpu'),
+                **(self.model_wrapper or {}),
+            }
 
-    def prepare(
-        self, model: nn.Module | dict, *, optim_wrapper: Any = None, **kwargs: Any
-    ) -> tuple | None:
+    def prepare(self, model: nn.Module | dict, *, optim_wrapper: Any = None, **kwargs: Any) -> Any:
         """Build, shard and wrap everything; arguments as of mmengine's strategies."""
         if not self._prepared:
             self.trains = optim_wrapper is not None

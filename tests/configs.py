@@ -96,10 +96,25 @@ def expected_layer_id(name: str, layers: tuple[int, ...]) -> int:
     return 1 + column + sum(layers[:level]) + block
 
 
-def mim(*arguments: object, cwd: Path) -> str:
-    """Run a mim command as a user would; returns what it printed."""
+def light_loaders(side: int) -> list[str]:
+    """Options for images of one size in a test, loaded by the process itself."""
+    loaders = [f'{split}_dataloader' for split in ('train', 'val', 'test')]
+    options = [f'{loader}.num_workers=0' for loader in loaders]
+    options += [f'{loader}.persistent_workers=False' for loader in loaders]
+    return options + [
+        f'{loader}.dataset.pipeline.1.scale=({side},{side})' for loader in loaders[1:]
+    ]
+
+
+def mim(*arguments: object, cwd: Path, succeeds: bool = True) -> str:
+    """Run a mim command as a user would, which has to succeed or fail; returns what it printed."""
     command = [sys.executable, '-W', 'ignore', '-m', 'mim', *map(str, arguments)]
-    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+    environment = dict(
+        os.environ,
+        CUDA_VISIBLE_DEVICES='',
+        OMP_NUM_THREADS='1',
+        PYTHONPATH=str(ROOT),  # for what configs of tests import
+    )
     result = subprocess.run(
         command,
         cwd=cwd,
@@ -109,5 +124,5 @@ def mim(*arguments: object, cwd: Path) -> str:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    assert result.returncode == 0, result.stdout[-4000:]
+    assert (result.returncode == 0) == succeeds, result.stdout[-4000:]
     return result.stdout

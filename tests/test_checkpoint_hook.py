@@ -9,15 +9,11 @@ import torch
 from mmengine.runner import CheckpointLoader, Runner
 
 from revcol_backbone import RevCol
-from revcol_backbone.checkpoint_hook import FineTunedCheckpointHook
-from tests.configs import ROOT, TINY, load_config, mim
+from tests.configs import TINY, mim
 from tests.malicious import Calls
 from tests.old_checkpoints import fill, old_cascade_shapes, old_upernet_shapes, save_with_objects
-from tests.test_det_configs import shrink as shrink_detector
-from tests.test_seg_configs import shrink as shrink_segmentor
-from tests.tiny_data import CLASSES, make_ade20k, make_coco
-
-HOOK = dict(type=FineTunedCheckpointHook.__name__)
+from tests.tiny_data import CLASSES
+from tests.tiny_runs import tiny_detector, tiny_segmentor
 
 
 @pytest.fixture(autouse=True)
@@ -27,42 +23,12 @@ def _keep_loaders(monkeypatch):
 
 @pytest.fixture
 def detector(tmp_path):
-    """A shrunk Cascade Mask R-CNN that tests two images."""
-    config = load_config('det_configs/revcol_t_cascade.py')
-    shrink_detector(config)
-    for head in config.model.roi_head.bbox_head:
-        head.num_classes = len(CLASSES)
-    config.model.roi_head.mask_head.num_classes = len(CLASSES)
-    data = make_coco(tmp_path / 'coco', images=2)
-    config.test_dataloader.dataset.update(
-        data_root=str(data),
-        ann_file='val.json',
-        data_prefix=dict(img='val'),
-        metainfo=dict(classes=CLASSES),
-    )
-    config.test_evaluator.ann_file = str(data / 'val.json')
-    return _prepare(config, tmp_path)
+    return tiny_detector('revcol_t_cascade', tmp_path)
 
 
 @pytest.fixture
 def segmentor(tmp_path):
-    """A shrunk UPerNet that tests one image."""
-    config = load_config('seg_configs/revcol_t_upernet.py')
-    shrink_segmentor(config)
-    config.test_dataloader.dataset.data_root = str(make_ade20k(tmp_path / 'ade', images=1))
-    return _prepare(config, tmp_path)
-
-
-def _prepare(config, tmp_path):
-    loader = config.test_dataloader
-    loader.update(num_workers=0, persistent_workers=False)
-    loader.dataset.pipeline[1].scale = (64, 64)
-    for unused in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-        config.pop(unused)
-    for unused in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
-        config.pop(unused)
-    config.update(custom_hooks=[HOOK], work_dir=str(tmp_path / 'work'))
-    return config
+    return tiny_segmentor('revcol_t_upernet', tmp_path, images=1)
 
 
 @pytest.fixture
@@ -188,31 +154,11 @@ def test_a_malicious_file_runs_nothing(segmentor, old_segmentor_weights, tmp_pat
     assert not mark.exists()
 
 
-def training(segmentor, tmp_path, **options):
-    """One iteration of training of the shrunk UPerNet, on its test images."""
-    loader = copy.deepcopy(segmentor.test_dataloader)
-    loader.dataset.pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', reduce_zero_label=True),
-        dict(type='RandomCrop', crop_size=(64, 64)),
-        dict(type='PackSegInputs'),
-    ]
-    loader.update(batch_size=2, sampler=dict(type='InfiniteSampler'))
-    return segmentor.merge_from_dict(
-        dict(
-            train_dataloader=loader,
-            train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-            model=dict(data_preprocessor=dict(size=(64, 64))),
-            **options,
-        )
-    )
-
-
 def test_training_starts_from_a_model_with_other_classes_but_not_with_another_backbone(
     segmentor, old_segmentor_weights, tmp_path
 ):
-    training(segmentor, tmp_path)
+    segmentor.train_cfg.max_iters = 1
+    segmentor.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.0))
     change_shape(old_segmentor_weights)
     path = tmp_path / 'cityscapes.pth'
     torch.save({'state_dict': old_segmentor_weights}, path)
@@ -230,12 +176,32 @@ def test_training_starts_from_a_model_with_other_classes_but_not_with_another_ba
 
 
 @pytest.mark.slow
-def test_mim_tests_a_segmentor_of_mmseg_0(segmentor, old_segmentor_weights, tmp_path):
+def test_mim_tests_a_detector_of_mmdet_2_or_says_why_not(detector, old_detector_weights, tmp_path):
+    path = save_with_objects(old_detector_weights, tmp_path / 'old.pth')
+    arguments = ('test', 'mmdet', tmp_path / 'config.py', '--checkpoint', path)
+    detector.dump(tmp_path / 'config.py')
+    output = mim(*arguments, cwd=tmp_path)
+    assert f'Load checkpoint from {path}' in output
+    assert 'coco/segm_mAP' in output
+
+    del old_detector_weights['rpn_head.rpn_cls.bias']
+    save_with_objects(old_detector_weights, path)
+    output = mim(*arguments, cwd=tmp_path, succeeds=False)
+    assert 'nothing was loaded: missing rpn_head.rpn_cls.bias; give the checkpoint' in output
+
+
+@pytest.mark.slow
+def test_mim_tests_a_segmentor_of_mmseg_0_or_says_why_not(
+    segmentor, old_segmentor_weights, tmp_path
+):
     path = save_with_objects(old_segmentor_weights, tmp_path / 'old.pth')
-    segmentor.custom_imports = dict(
-        imports=['revcol_backbone', 'revcol_backbone.checkpoint_hook'], allow_failed_imports=False
-    )
+    arguments = ('test', 'mmseg', tmp_path / 'config.py', '--checkpoint', path)
     segmentor.dump(tmp_path / 'config.py')
-    output = mim('test', 'mmseg', tmp_path / 'config.py', '--checkpoint', path, cwd=ROOT)
+    output = mim(*arguments, cwd=tmp_path)
     assert f'Load checkpoint from {path}' in output
     assert 'mIoU' in output
+
+    change_shape(old_segmentor_weights)
+    save_with_objects(old_segmentor_weights, path)
+    output = mim(*arguments, cwd=tmp_path, succeeds=False)
+    assert 'nothing was loaded: of another shape decode_head.conv_seg.weight' in output

@@ -13,6 +13,7 @@ from tests.configs import (
     TINY,
     assert_groups_follow_the_rule,
     build_model,
+    light_loaders,
     load_config,
     millions,
     mim,
@@ -34,6 +35,7 @@ RECIPES = {
 }
 ALL = [*RECIPES, 'revcol_h_cascade']
 SHORT_SIDES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
+TTA_SIDES = (64, 80, 96, 112, 128)
 every_config = pytest.mark.parametrize('name', ALL)
 
 
@@ -223,7 +225,7 @@ def test_mim_trains_and_tests_any_coco_format_set_on_a_cpu_through_options_alone
 
     checkpoint = work_dir / 'epoch_1.pth'
     output = mim(
-        *('test', 'mmdet', config, '--checkpoint', checkpoint, '--work-dir', work_dir),
+        *('test', 'mmdet', config, '--checkpoint', checkpoint, '--work-dir', work_dir, '--tta'),
         *options,
         cwd=tmp_path,
     )
@@ -261,11 +263,5 @@ def fast_options():
         'default_hooks.checkpoint.save_optimizer=False',
     ]
     options += [f'model.train_cfg.rcnn.{stage}.sampler.num=8' for stage in range(3)]
-    for loader in ('train', 'val', 'test'):
-        options += [
-            f'{loader}_dataloader.num_workers=0',
-            f'{loader}_dataloader.persistent_workers=False',
-        ]
-    return options + [
-        f'{loader}_dataloader.dataset.pipeline.1.scale=(96,96)' for loader in ('val', 'test')
-    ]
+    options += [f'tta_pipeline.1.transforms.0.{i}.scale=({s},{s})' for i, s in enumerate(TTA_SIDES)]
+    return [*options, *light_loaders(96)]

@@ -74,11 +74,8 @@ def test_a_variant_is_at_most_twenty_lines_and_says_whose_values_it_has(name):
 
 
 @every_config
-def test_multi_scale_test_has_five_sizes_and_their_flips(name):
+def test_images_are_tested_at_1333_by_800(name):
     config = config_of(name)
-    resizes, flips, *_ = config.tta_pipeline[1].transforms
-    assert [min(resize.scale) for resize in resizes] == [600, 800, 1000, 1200, 1400]
-    assert [flip.prob for flip in flips] == [0.0, 1.0]
     for loader in (config.val_dataloader, config.test_dataloader):
         assert loader.dataset.pipeline[1].scale == (1333, 800)
 
@@ -97,7 +94,6 @@ def test_htc_has_the_semantic_branch_soft_nms_and_multi_scale_training(name):
     assert [head.type for head in roi_head.mask_head] == ['HTCMaskHead'] * 3
     assert [head.get('with_conv_res', True) for head in roi_head.mask_head] == [False, True, True]
     assert model.test_cfg.rcnn.nms.type == 'soft_nms'
-    assert config.tta_model.tta_cfg.nms.type == 'soft_nms'
     dataset = config.train_dataloader.dataset
     assert dataset.data_prefix.seg == 'stuffthingmaps/train2017/'
     assert dataset.pipeline[1].with_seg

@@ -12,6 +12,7 @@ from tests.configs import (
     TINY,
     assert_groups_follow_the_rule,
     build_model,
+    light_loaders,
     load_config,
     millions,
     mim,
@@ -105,19 +106,6 @@ def test_images_are_resized_and_cropped_as_in_the_recipe(name):
     assert (flip.type, flip.prob) == ('RandomFlip', 0.5)
     for loader in (config.val_dataloader, config.test_dataloader):
         assert loader.dataset.pipeline[1].scale == (4 * crop, crop)
-
-
-@every_config
-def test_multi_scale_test_has_six_scales_of_the_test_size_and_their_flips(name):
-    config = config_of(name)
-    crop = RECIPES[name][2]
-    assert config.tta_model.type == 'SegTTAModel'
-    resizes, flips, *_ = config.tta_pipeline[1].transforms
-    ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    assert [resize.scale for resize in resizes] == [
-        (int(4 * crop * ratio), int(crop * ratio)) for ratio in ratios
-    ]
-    assert [flip.prob for flip in flips] == [0.0, 1.0]
 
 
 @every_config
@@ -221,11 +209,4 @@ def fast_options():
         'default_hooks.checkpoint.save_optimizer=False',
     ]
     options += [f'tta_pipeline.1.transforms.0.{i}.scale=({s},{s})' for i, s in enumerate(TTA_SIDES)]
-    for loader in ('train', 'val', 'test'):
-        options += [
-            f'{loader}_dataloader.num_workers=0',
-            f'{loader}_dataloader.persistent_workers=False',
-        ]
-    return options + [
-        f'{loader}_dataloader.dataset.pipeline.1.scale=(64,64)' for loader in ('val', 'test')
-    ]
+    return [*options, *light_loaders(64)]

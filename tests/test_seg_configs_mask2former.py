@@ -70,18 +70,6 @@ def test_images_are_resized_and_cropped_as_in_mmsegs_recipe_for_the_crop(name):
 
 
 @every_config
-def test_multi_scale_test_has_six_scales_of_the_test_size_and_their_flips(name):
-    config = config_of(name)
-    crop = RECIPES[name][2]
-    assert config.tta_model.type == 'SegTTAModel'
-    resizes, flips, *_ = config.tta_pipeline[1].transforms
-    assert [resize.scale for resize in resizes] == [
-        (int(4 * crop * ratio), int(crop * ratio)) for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    ]
-    assert [flip.prob for flip in flips] == [0.0, 1.0]
-
-
-@every_config
 def test_learning_rate_and_weight_decay_groups_follow_the_rule(name):
     config = config_of(name)
     assert_groups_follow_the_rule(config, build_model(config, 'meta'))

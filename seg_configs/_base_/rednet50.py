@@ -18,3 +18,5 @@ rednet50 = dict(
     norm_eval=False,
     init_cfg=dict(type='Pretrained', checkpoint=checkpoint),
 )
+# mmseg's Cityscapes: 4 GPUs with 2 images each.
+auto_scale_lr = dict(enable=False, base_batch_size=8)
