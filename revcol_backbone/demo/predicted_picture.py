@@ -1,0 +1,97 @@
+"""A picture with its prediction, in a size that suits a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
+
+from revcol_backbone.inference import Predictor
+
+# Most test pipelines shrink to less; one mask of the size of a large photo is 50 MB.
+LARGEST_SIDE = 2048
+# Names and scores in a picture of less are too coarse to read; smaller ones are enlarged.
+SMALLEST_SIDE = 768
+
+
+@dataclass(frozen=True)
+class PredictedPicture:
+    """A picture and what a model says of it; drawing it again needs no network.
+
+    Args:
+        image: BGR, uint8 of shape (H, W, 3), as it is shown.
+        prediction: In the coordinates of ``image``.
+        sizes: Widths and heights of the picture as it was given and as the model took it.
+    """
+
+    image: np.ndarray
+    prediction: BaseDataElement
+    sizes: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def was_shrunk(self) -> bool:
+        """Whether the model took a smaller picture than was given."""
+        return self.sizes[0] != self.sizes[1]
+
+
+def predict_picture(predictor: Predictor, image: np.ndarray) -> PredictedPicture:
+    """Predict a picture, shrunk first to :data:`LARGEST_SIDE`, and fit the result to a page.
+
+    Args:
+        predictor: The model.
+        image: BGR, uint8 of shape (H, W, 3).
+    """
+    taken = shrink(image, LARGEST_SIDE)
+    prediction = predictor.predict([taken])[0]
+    factor = max(1, SMALLEST_SIDE // max(taken.shape[:2]))
+    sizes = (image.shape[1::-1], taken.shape[1::-1])
+    return PredictedPicture(
+        _enlarge_image(taken, factor), enlarge_prediction(prediction, factor), sizes
+    )
+
+
+def shrink(image: np.ndarray, largest_side: int) -> np.ndarray:
+    """Shrink an image (H, W, 3) whose longer side exceeds ``largest_side``, to that side."""
+    height, width = image.shape[:2]
+    scale = largest_side / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def enlarge_prediction(prediction: BaseDataElement, factor: int) -> BaseDataElement:
+    """Give a prediction the coordinates of its picture enlarged by a whole number.
+
+    Args:
+        prediction: With ``pred_instances`` or ``pred_sem_seg``, which is left as it is.
+        factor: At least 1.
+    """
+    enlarged = prediction.clone()
+    if 'pred_instances' in prediction:
+        enlarged.pred_instances = _enlarge_instances(prediction.pred_instances, factor)
+    else:
+        labels = prediction.pred_sem_seg.data
+        for axis in (1, 2):
+            labels = labels.repeat_interleave(factor, axis)
+        enlarged.pred_sem_seg = PixelData(data=labels)
+    return enlarged
+
+
+def _enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
+def _enlarge_instances(instances: InstanceData, factor: int) -> InstanceData:
+    enlarged = instances.clone()
+    enlarged.bboxes = instances.bboxes * factor
+    if 'masks' in instances and factor > 1:
+        masks = torch.as_tensor(instances.masks)
+        if masks.numel():
+            smooth = F.interpolate(masks[None].float(), scale_factor=factor, mode='bilinear')[0]
+            enlarged.masks = smooth >= 0.5
+    return enlarged
