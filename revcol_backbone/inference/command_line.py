@@ -12,6 +12,7 @@ from mmengine.config import DictAction
 
 from revcol_backbone.inference.files import Outcome, predict_files
 from revcol_backbone.inference.loading import load_predictor
+from revcol_backbone.inference.predictor import SCORE_THRESHOLD
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended
 
@@ -58,7 +59,7 @@ def _parse(package: str, description: str, arguments: Sequence[str] | None) -> a
         parser.add_argument(
             '--score-thr',
             type=float,
-            default=0.3,
+            default=SCORE_THRESHOLD,
             metavar='S',
             help='leave out detections with a lower score, 0 to 1 (default: %(default)s)',
         )
@@ -116,7 +117,7 @@ def _predict(package: str, args: argparse.Namespace) -> Outcome:
         predictor,
         args.input,
         args.out,
-        score_threshold=getattr(args, 'score_thr', 0.0),
+        score_threshold=getattr(args, 'score_thr', SCORE_THRESHOLD),
         pictures=args.pictures,
     )
 
@@ -125,6 +126,8 @@ def _report(outcome: Outcome) -> None:
     if outcome.left_out:
         names = ', '.join(path.name for path in outcome.left_out[:3])
         print(f'left out, as neither pictures nor videos: {len(outcome.left_out)} files ({names})')
+    for doubt in outcome.doubts:
+        print(f'note: {doubt}', file=sys.stderr)
     for failure in outcome.failures:
         print(f'failed: {failure}', file=sys.stderr)
     print(

@@ -10,8 +10,7 @@ from mmengine.config import Config
 
 from revcol_backbone.inference.detection_results import DetectionResults
 from revcol_backbone.inference.instance_picture import draw_instances
-from revcol_backbone.inference.palette import make_palette
-from revcol_backbone.inference.predictor import Options, Predictor
+from revcol_backbone.inference.predictor import SCORE_THRESHOLD, Options, Predictor
 from revcol_backbone.inference.tiled_instances import merge_instances
 from revcol_backbone.inference.tiling import Tiling
 from revcol_backbone.inference.whole_model import WholeModelInferencer
@@ -32,11 +31,9 @@ class DetectionPredictor(Predictor):
         config.visualizer = dict(type='DetLocalVisualizer')
         inferencer = WholeDetInferencer(config, checkpoint, device, show_progress=False)
         super().__init__(inferencer, options)
-        palette = inferencer.model.dataset_meta['palette']
-        self.palette = make_palette(self.classes, palette)
 
     def draw(
-        self, image: np.ndarray, prediction: DetDataSample, score_threshold: float = 0.3
+        self, image: np.ndarray, prediction: DetDataSample, score_threshold: float = SCORE_THRESHOLD
     ) -> np.ndarray:
         instances = prediction.pred_instances
         instances = instances[instances.scores >= score_threshold].numpy()

@@ -13,6 +13,7 @@ from mmdet.structures.mask import encode_mask_results
 from pycocotools import mask as coco_mask
 
 from revcol_backbone.inference.inputs import Input
+from revcol_backbone.inference.output_folder import PREDICTIONS
 from revcol_backbone.inference.results import Predicted, Results
 
 Json = dict[str, Any]
@@ -26,7 +27,7 @@ class DetectionResults(Results):
     """
 
     def record_of(self, item: Input) -> str:
-        return f'predictions/{item.name}.json'
+        return f'{PREDICTIONS}/{item.name}.json'
 
     def write_summary(self, items: Sequence[Input]) -> Path:
         images: list[Json] = []

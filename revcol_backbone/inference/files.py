@@ -16,7 +16,7 @@ from rich.progress import Progress
 from revcol_backbone.inference.images import read_image
 from revcol_backbone.inference.inputs import Input, find_inputs
 from revcol_backbone.inference.output_folder import OutputFolder
-from revcol_backbone.inference.predictor import Predictor
+from revcol_backbone.inference.predictor import SCORE_THRESHOLD, Predictor
 from revcol_backbone.inference.results import Predicted, Results
 from revcol_backbone.inference.video import VideoReader
 
@@ -29,6 +29,7 @@ class Outcome:
         done: Files that have results.
         earlier: How many of them had them before the run.
         failures: A sentence for each file that has none.
+        doubts: A sentence for each that may be cut short.
         left_out: Files of the folder that are neither pictures nor videos.
         summary: The file about all that have results, if any has.
     """
@@ -36,6 +37,7 @@ class Outcome:
     done: list[Input] = field(default_factory=list)
     earlier: int = 0
     failures: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     left_out: tuple[Path, ...] = ()
     summary: Path | None = None
 
@@ -45,7 +47,7 @@ def predict_files(
     source: str | Path,
     out: str | Path,
     *,
-    score_threshold: float = 0.3,
+    score_threshold: float = SCORE_THRESHOLD,
     pictures: bool = True,
 ) -> Outcome:
     """Predict pictures and videos, and write the results into a folder.
@@ -126,6 +128,11 @@ class _Run:
             reader = VideoReader(item.path)
             self.results.write_video(item, self._predict_frames(item, reader), reader.rate)
             self.outcome.done.append(item)
+            if reader.frames_read < reader.length:
+                self.outcome.doubts.append(
+                    f'{item.path} may be cut short: {reader.frames_read} frames could be decoded, '
+                    f'its header tells of {reader.length}'
+                )
         except ValueError as error:
             self.outcome.failures.append(str(error))
         except _PredictionError as reason:

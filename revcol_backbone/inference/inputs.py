@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from revcol_backbone.inference.images import EXTENSIONS
+from revcol_backbone.inference.output_folder import RECORD, RESULT_FOLDERS
 from revcol_backbone.inference.video import VIDEO_EXTENSIONS
 
 
@@ -43,26 +45,26 @@ def find_inputs(source: str | Path, out: Path) -> Inputs:
 
     Args:
         source: One file, a folder (with its sub-folders) or a glob (``**`` for any depth).
-        out: The folder of the results, in which nothing is looked for.
+        out: The folder of the results, which are no input.
 
     Raises:
         FileNotFoundError: Nothing is there.
-        ValueError: What is there are no pictures or videos.
+        ValueError: What is there are no pictures or videos, or lies where results go.
     """
     path = Path(source)
     if path.is_dir():
-        folder, files = path, [file for file in path.rglob('*') if file.is_file()]
+        folder, files = path, [file for file in path.rglob('*') if not file.is_dir()]
     elif path.exists():
         folder, files = path.parent, [path]
     else:
         folder = _fixed_part(path)
         matches = map(Path, glob.glob(str(source), recursive=True))
-        files = [match for match in matches if match.is_file()]
+        files = [match for match in matches if not match.is_dir()]
         if not files:
             raise FileNotFoundError(
                 f'{source} is no file and no folder, and no file matches it; correct INPUT.'
             )
-    files = sorted(file for file in files if out.resolve() not in file.resolve().parents)
+    files = _without_results(sorted(files), out)
     known = {*EXTENSIONS, *VIDEO_EXTENSIONS}
     found = [file for file in files if file.suffix.lower() in known]
     if not found:
@@ -73,11 +75,24 @@ def find_inputs(source: str | Path, out: Path) -> Inputs:
     return Inputs(
         folder=folder.resolve(),
         found=tuple(
-            Input(file, file.relative_to(folder).as_posix(), file.stat().st_mtime_ns)
-            for file in found
+            Input(file, file.relative_to(folder).as_posix(), _modified(file)) for file in found
         ),
         left_out=tuple(file for file in files if file not in set(found)),
     )
+
+
+def _without_results(files: Sequence[Path], out: Path) -> list[Path]:
+    """Leave out what earlier runs wrote, which only those can have written into their folders."""
+    folders = {out.resolve() / name for name in RESULT_FOLDERS}
+    kept = [file for file in files if folders.isdisjoint(file.resolve().parents)]
+    if len(kept) < len(files) and not (out / RECORD).exists():
+        own = next(file for file in files if file not in set(kept))
+        raise ValueError(f'{own} lies where the results of --out {out} go; choose another folder.')
+    return kept
+
+
+def _modified(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0  # a link may lead nowhere
 
 
 def _fixed_part(pattern: Path) -> Path:

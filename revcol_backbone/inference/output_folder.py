@@ -11,6 +11,8 @@ from pathlib import Path
 
 UNFINISHED = 'unfinished'
 RECORD = 'run.json'
+PICTURES, PREDICTIONS, LABEL_MAPS = 'pictures', 'predictions', 'label_maps'
+RESULT_FOLDERS = (PICTURES, PREDICTIONS, LABEL_MAPS, UNFINISHED)
 
 
 class OutputFolder:
@@ -27,6 +29,7 @@ class OutputFolder:
 
     def __init__(self, root: Path, identity: Mapping[str, str]) -> None:
         self.root = root
+        self._check(dict(identity))
         try:
             shutil.rmtree(root / UNFINISHED, ignore_errors=True)
             (root / UNFINISHED).mkdir(parents=True)
@@ -34,7 +37,6 @@ class OutputFolder:
             raise OSError(
                 f'{root} cannot be written to ({error.strerror}); choose another --out.'
             ) from None
-        self._check(dict(identity))
         with self.replacing(RECORD) as path:
             path.write_text(json.dumps(dict(identity), indent=2))
 

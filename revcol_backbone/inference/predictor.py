@@ -14,6 +14,8 @@ from mmengine.structures import BaseDataElement
 
 from revcol_backbone.inference.tiling import Tiling
 
+SCORE_THRESHOLD = 0.3  # of detections that are shown
+
 
 @dataclass(frozen=True)
 class Options:
@@ -58,6 +60,11 @@ class Predictor(ABC):
         """The names of the classes, by label."""
         return self.inferencer.model.dataset_meta['classes']
 
+    @property
+    def palette(self) -> np.ndarray:
+        """The colour of each class, uint8 of shape (C, 3), RGB."""
+        return np.array(self.inferencer.model.dataset_meta['palette'], np.uint8)
+
     def predict(
         self, images: Sequence[np.ndarray], score_threshold: float = 0.0
     ) -> list[BaseDataElement]:
@@ -88,7 +95,10 @@ class Predictor(ABC):
 
     @abstractmethod
     def draw(
-        self, image: np.ndarray, prediction: BaseDataElement, score_threshold: float = 0.3
+        self,
+        image: np.ndarray,
+        prediction: BaseDataElement,
+        score_threshold: float = SCORE_THRESHOLD,
     ) -> np.ndarray:
         """Draw a prediction onto a copy of its picture.
 
@@ -102,7 +112,10 @@ class Predictor(ABC):
         """
 
     def draw_page(
-        self, image: np.ndarray, prediction: BaseDataElement, score_threshold: float = 0.3
+        self,
+        image: np.ndarray,
+        prediction: BaseDataElement,
+        score_threshold: float = SCORE_THRESHOLD,
     ) -> np.ndarray:
         """As :meth:`draw`, with what would cover the picture beside it."""
         return self.draw(image, prediction, score_threshold)

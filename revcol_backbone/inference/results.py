@@ -13,7 +13,7 @@ import numpy as np
 from mmengine.structures import BaseDataElement
 
 from revcol_backbone.inference.inputs import Input
-from revcol_backbone.inference.output_folder import OutputFolder
+from revcol_backbone.inference.output_folder import PICTURES, OutputFolder
 from revcol_backbone.inference.predictor import Predictor
 from revcol_backbone.inference.video import VideoWriter
 
@@ -59,7 +59,7 @@ class Results(ABC):
         with self._new_record(item) as record:
             self._write_record(record, item, [predicted])
             if self.pictures:
-                with self.out.replacing(f'pictures/{item.name}.jpg') as path:
+                with self.out.replacing(f'{PICTURES}/{item.name}.jpg') as path:
                     _write_jpeg(path, self._draw(predicted))
 
     def write_video(self, item: Input, frames: Iterable[Predicted], rate: float) -> None:
@@ -68,7 +68,7 @@ class Results(ABC):
             if not self.pictures:
                 self._write_record(record, item, frames)
                 return
-            with self.out.replacing(f'pictures/{item.name}.mp4') as path:
+            with self.out.replacing(f'{PICTURES}/{item.name}.mp4') as path:
                 writer = VideoWriter(path, rate)
                 try:
                     self._write_record(record, item, self._drawing(frames, writer))

@@ -13,8 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from revcol_backbone.inference.label_picture import Legend, draw_labels
-from revcol_backbone.inference.palette import make_palette
-from revcol_backbone.inference.predictor import Options, Predictor
+from revcol_backbone.inference.predictor import SCORE_THRESHOLD, Options, Predictor
 from revcol_backbone.inference.segmentation_results import SegmentationResults
 from revcol_backbone.inference.segmentation_tta import ScoredSegTTAModel
 from revcol_backbone.inference.tiled_labels import merge_labels
@@ -37,19 +36,17 @@ class SegmentationPredictor(Predictor):
         if config.model.type == 'SegTTAModel':
             config.model.type = ScoredSegTTAModel.__name__
         super().__init__(WholeSegInferencer(config, checkpoint, device=device), options)
-        palette = self.inferencer.model.dataset_meta['palette']
-        self.palette = make_palette(self.classes, palette)
         self.legend = Legend(self.classes, self.palette)
 
     def draw(
-        self, image: np.ndarray, prediction: SegDataSample, score_threshold: float = 0.3
+        self, image: np.ndarray, prediction: SegDataSample, score_threshold: float = SCORE_THRESHOLD
     ) -> np.ndarray:
         """Draw the label map with a legend in a corner; label maps have no scores to compare."""
         labels = prediction.pred_sem_seg.data[0].numpy()
         return self.legend.on(draw_labels(image, labels, self.palette), labels)
 
     def draw_page(
-        self, image: np.ndarray, prediction: SegDataSample, score_threshold: float = 0.3
+        self, image: np.ndarray, prediction: SegDataSample, score_threshold: float = SCORE_THRESHOLD
     ) -> np.ndarray:
         """Draw the label map with the legend beside the picture."""
         labels = prediction.pred_sem_seg.data[0].numpy()

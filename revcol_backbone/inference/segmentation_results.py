@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from revcol_backbone.inference.inputs import Input
+from revcol_backbone.inference.output_folder import LABEL_MAPS
 from revcol_backbone.inference.results import Predicted, Results
 
 LABELS_IN_8_BITS = 256
@@ -24,7 +25,7 @@ class SegmentationResults(Results):
     """
 
     def record_of(self, item: Input) -> str:
-        return f'label_maps/{item.name}' if item.is_video else f'label_maps/{item.name}.png'
+        return f'{LABEL_MAPS}/{item.name}{"" if item.is_video else ".png"}'
 
     def write_summary(self, items: Sequence[Input]) -> Path:
         classes = self.predictor.classes

@@ -18,6 +18,7 @@ class VideoReader:
     Attributes:
         rate: Frames a second.
         length: Number of frames by the file's header, which may be wrong; 0 if it tells none.
+        frames_read: Number of frames given so far.
 
     Raises:
         ValueError: It cannot be decoded.
@@ -33,12 +34,14 @@ class VideoReader:
             )
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else DEFAULT_RATE
+        self.frames_read = 0
         self.length = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Give the frames once, BGR, uint8 of shape (H, W, 3)."""
         frame, is_read = self._first, True
         while is_read:
+            self.frames_read += 1
             yield frame
             is_read, frame = self._capture.read()
         self._capture.release()

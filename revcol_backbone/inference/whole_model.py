@@ -16,6 +16,7 @@ from torch import nn
 from revcol_backbone.checkpoint_file import read_checkpoint, weights_entry
 from revcol_backbone.checkpoint_hook import fit_weights
 from revcol_backbone.checkpoint_layout import shapes_of
+from revcol_backbone.inference.palette import make_palette
 
 
 class WholeModelInferencer:
@@ -30,8 +31,10 @@ class WholeModelInferencer:
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         model.cfg = cfg
         checkpoint = load_whole(model, Path(weights))
-        model.dataset_meta = read_dataset_meta(checkpoint, cfg)
-        check_classes(model, model.dataset_meta['classes'], weights)
+        meta = read_dataset_meta(checkpoint, cfg)
+        check_classes(model, meta['classes'], weights)
+        palette = make_palette(meta['classes'], meta['palette'])
+        model.dataset_meta = dict(meta, palette=[tuple(colour) for colour in palette.tolist()])
         return model.to(device).eval()
 
     def _init_pipeline(self, cfg: Config) -> Compose:

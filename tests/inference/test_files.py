@@ -74,6 +74,27 @@ def test_results_inside_the_input_are_no_input(folder, predictor):
     assert (len(outcome.done), outcome.earlier, outcome.failures) == (4, 4, [])
 
 
+def test_results_may_lie_beside_the_input(folder, predictor):
+    for _ in range(2):
+        outcome = predict_files(predictor, folder, folder)
+        assert len(outcome.done) == 4
+        assert outcome.failures == []
+    assert outcome.earlier == 4
+
+
+def test_an_input_that_lies_where_the_results_go_is_an_error(folder, tmp_path):
+    save_picture(folder / 'pictures/b.png')
+    with pytest.raises(ValueError, match='pictures/b.png lies where the results of --out'):
+        find_inputs(folder, folder)
+
+
+def test_a_link_that_leads_nowhere_is_a_file_that_fails(folder, predictor, tmp_path):
+    (folder / 'link.png').symlink_to(tmp_path / 'nowhere.png')
+    outcome = predict_files(predictor, folder, tmp_path / 'out')
+    assert len(outcome.done) == 4
+    assert outcome.failures == [f'{folder}/link.png cannot be read: No such file or directory.']
+
+
 @pytest.mark.parametrize(
     ('name', 'error', 'words'),
     [
@@ -132,6 +153,7 @@ def test_results_of_another_run_are_not_mixed(change, words, folder, predictor, 
     with pytest.raises(ValueError, match=words):
         predict_files(predictor, folder, tmp_path / 'out', **change)
     assert files_in(tmp_path / 'out') == before
+    assert not (tmp_path / 'out/unfinished').exists()
 
 
 def test_results_of_another_model_or_input_are_not_mixed(

@@ -65,6 +65,13 @@ def test_a_segmentor_predicts_what_mmsegs_own_inferencer_does(segmentor, upernet
         assert torch.equal(labels_of(sample), other.pred_sem_seg.data)
 
 
+@pytest.mark.parametrize('name', ['cascade', 'upernet'])
+def test_the_inferencer_below_draws_by_itself(name, request, images):
+    inferencer = load_predictor(*request.getfixturevalue(name), 'cpu').inferencer
+    drawing = np.array(inferencer(images[:1], return_vis=True)['visualization'])
+    assert drawing.size == images[0].size
+
+
 def test_the_size_of_a_batch_changes_nothing(cascade, upernet, images, detector, segmentor):
     batched = load_predictor(*cascade, 'cpu', batch_size=3).predict(images)
     for one, other in zip(detector.predict(images), batched, strict=True):

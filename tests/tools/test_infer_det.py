@@ -154,6 +154,18 @@ def test_a_video_has_a_picture_and_results_of_each_frame(colour_detector, tmp_pa
     assert len(coco.anns) >= 5
 
 
+def test_a_video_that_is_cut_short_is_told(colour_detector, tmp_path, capsys):
+    video = tmp_path / 'clip.avi'
+    write_video(video, frames=40)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    assert infer(colour_detector, video, tmp_path / 'out', '--no-pictures') == 0
+    frames = len(read_coco(tmp_path / 'out').imgs)
+    assert 0 < frames < 40
+    assert f'cut short: {frames} frames could be decoded, its header tells of 40' in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(cascade, tmp_path):
     source, out = make_coco(tmp_path / 'coco', images=IMAGES) / 'val', tmp_path / 'out'
