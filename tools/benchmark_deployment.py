@@ -1,6 +1,7 @@
 """A segmentor's results and latency in float32, bfloat16 and int8, in PyTorch and onnxruntime.
 
     python tools/benchmark_deployment.py seg_configs/quickstart_upernet.py CHECKPOINT
+    python tools/benchmark_deployment.py CONFIG CHECKPOINT --shape 512 512 --out deployment.json
 
 The mIoU is that of the config's test set and evaluator. int8 is static quantisation, calibrated on
 images of the training set. For latency all forms run in turns within one process, on one image of
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
@@ -93,12 +95,15 @@ def benchmark(config: Config, args: argparse.Namespace) -> list[Result]:
             mious[form] = evaluate(model, run, loader, config)
             print(f'{form}: mIoU {mious[form]:.2f}', file=sys.stderr, flush=True)
         image = model.data_preprocessor(next(iter(loader)), False)['inputs'][:1].contiguous()
+        if args.shape:
+            image = F.interpolate(image, size=args.shape, mode='bilinear')
         seconds = time_in_turns(
             [lambda run=run: run(image) for run, _ in forms.values()],
             args.rounds,
             WARMUP,
             torch.device('cpu'),
         )
+    print(f'latency of one image of {image.shape[-2]} x {image.shape[-1]}', file=sys.stderr)
     return [
         Result(
             form,
@@ -154,11 +159,11 @@ def evaluate(model: nn.Module, run: Run, loader, config: Config) -> float:
 
     Normalisation, padding, sliding windows and the choice of the largest logit are the model's.
     """
-    evaluator = Evaluator(config.test_evaluator)
-    evaluator.dataset_meta = loader.dataset.metainfo
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel('WARNING')  # a table of all classes for each form is too much
+    logger.setLevel('ERROR')  # a table of all classes for each form is too much
+    evaluator = Evaluator(config.test_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
     model.encode_decode = lambda inputs, batch_img_metas: run(inputs)
     try:
         for batch in loader:
@@ -217,6 +222,7 @@ def describe(args: argparse.Namespace) -> dict:
 
     return {
         'config': str(args.config),
+        'shape': args.shape,
         'threads': args.threads,
         'rounds': args.rounds,
         'calibration_images': args.calibration_images,
@@ -240,6 +246,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=64,
         metavar='N',
         help='at least so many of the training set; default: %(default)s',
+    )
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='resize the image whose latency is measured; default: as the test set has it',
     )
     parser.add_argument('--rounds', type=int, default=50, help='turns of each form; default: 50')
     parser.add_argument('--threads', type=int, default=2, help='default: %(default)s')

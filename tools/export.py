@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from revcol_backbone.checkpoint import load_pretrained
@@ -125,7 +126,8 @@ def load_model(args: argparse.Namespace) -> tuple[nn.Module, Sequence[str] | Non
         load_pretrained(model.backbone, args.checkpoint)
     else:
         stored = load_whole(model, Path(args.checkpoint))
-    return model.eval(), read_dataset_meta(stored, config)['classes']
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        return model.eval(), read_dataset_meta(stored, config)['classes']
 
 
 def check_arguments(args: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from revcol_backbone.inference.config import read_config
 from tests.tiny_runs import tiny_detector, tiny_segmentor
 from tools.export import main
 
+TOOL = Path(__file__).parents[2] / 'tools/export.py'
 SHAPE = ('--shape', '64', '96')
 MEAN = [123.675, 116.28, 103.53]
 
@@ -86,7 +87,8 @@ def test_a_segmentor_of_onnxruntime_segments_as_the_config_does(segmentor, tmp_p
 @pytest.mark.slow
 def test_a_torch_export_file_needs_nothing_but_torch(segmentor, tmp_path):
     out = tmp_path / 'segmentor.pt2'
-    run_tool(*segmentor, '--format', 'torch-export', '--part', 'segmentor', '--out', out, *SHAPE)
+    options = ['--format', 'torch-export', '--part', 'segmentor', '--out', str(out), *SHAPE]
+    subprocess.run([sys.executable, TOOL, *segmentor, *options], cwd=tmp_path, check=True)
     code = (
         'import sys, torch; files = {"classes": ""}\n'
         f'module = torch.export.load({str(out)!r}, extra_files=files).module()\n'
