@@ -189,7 +189,7 @@ def draw_features(image: np.ndarray, maps: list[list[np.ndarray]], name: str) ->
         maps: For every column its levels' maps.
         name: That of the picture.
     """
-    height = 1.7 * min(max(image.shape[0] / image.shape[1], 0.5), 2)
+    height = 1.35 * min(max(image.shape[0] / image.shape[1], 0.5), 2)
     figure = plt.figure(figsize=(1.7 * (len(maps) + 2.4), height * LEVELS + 0.9))
     figure.set_layout_engine('constrained')
     left, right = figure.subfigures(1, 2, width_ratios=(1.9, len(maps) + 0.5))
