@@ -16,21 +16,21 @@ from torch import Tensor
 
 # Rows of the table that one call gathers, unless one group of one image needs more.
 ROWS = 1 << 17
-# Pixels of the largest output that is gathered at stride 1.
+# Pixels of the largest output that is gathered at stride 1; a stride makes shifts dearer.
 PIXELS = 512
 
 
 def is_faster(kernel: Tensor, stride: int) -> bool:
     """Whether to gather rather than to shift, as measured at the sizes of RedNet-50.
 
-    The shifts lose where their steps are short, on small outputs, and where they read with a
-    stride. ``docs/involution.md`` has the table, ``tools/benchmark_involution.py`` measures it.
+    The shifts lose where their steps are short, on small outputs, and later with a stride, for
+    which they copy more. ``docs/involution.md`` has the table.
 
     Args:
         kernel: As in :func:`aggregate`.
         stride: As in :func:`aggregate`.
     """
-    return stride > 1 or kernel.shape[-2] * kernel.shape[-1] <= PIXELS
+    return kernel.shape[-2] * kernel.shape[-1] <= PIXELS * stride**2
 
 
 def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
