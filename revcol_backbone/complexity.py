@@ -43,8 +43,11 @@ class Classifier(nn.Module):
 
 def build_on_meta(config: Config) -> nn.Module:
     """Build a config's model on the meta device, in evaluation mode."""
-    with DefaultScope.overwrite_default_scope(config.default_scope), torch.device('meta'):
-        return MODELS.build(config.model).eval()
+    scope = config.get('default_scope')
+    with DefaultScope.overwrite_default_scope(scope), torch.device('meta'):
+        model = MODELS.build(config.model)
+    model.eval()  # mmdet's bare backbones do not return themselves
+    return model
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -53,75 +56,98 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def model_multiply_adds(model: nn.Module, height: int, width: int) -> int:
-    """Count the multiply-adds of one image of 3 channels through the model.
+    """Count the multiply-adds of one image; arguments and errors of :func:`count_by_part`."""
+    return sum(count_by_part(model, height, width).values())
+
+
+def count_by_part(model: nn.Module, height: int, width: int) -> dict[str, int]:
+    """Count the multiply-adds of one image of 3 channels through each part of the model.
 
     A classifier or a bare backbone, and a segmentor with its auxiliary heads, run once. Of a
-    two-stage detector, the backbone, neck and RPN run once, 1,000 proposals go through each box
-    stage and 100 through each mask stage; a one-stage detector runs once.
+    two-stage detector, the backbone, neck, RPN and semantic branch run once, 1,000 proposals go
+    through each box stage and 100 through each mask stage; a one-stage detector runs once.
 
     Args:
         model: The model, on the meta device and in evaluation mode.
         height: Rows of the image.
         width: Columns of the image.
 
+    Returns:
+        The counts by the names of the parts in the model; a bare backbone is ``backbone``.
+
     Raises:
         ValueError: The model is of a kind that this convention does not cover.
     """
     image = torch.empty(1, 3, height, width, device='meta')
-    if hasattr(model, 'roi_head'):
-        return _two_stage_multiply_adds(model, image)
-    if hasattr(model, 'decode_head'):
-        return _segmentor_multiply_adds(model, image)
-    if hasattr(model, 'bbox_head'):
-        return _one_stage_multiply_adds(model, image)
-    return _run_counted(model, image)[1]
-
-
-def _two_stage_multiply_adds(model: nn.Module, image: Tensor) -> int:
-    features, total = _extract(model, image)
-    total += _run_counted(model.rpn_head, features)[1]
-    roi_head = model.roi_head
-    parts = [(roi_head.bbox_head, roi_head.bbox_roi_extractor, BOX_PROPOSALS)]
-    if roi_head.with_mask:
-        parts.append((roi_head.mask_head, roi_head.mask_roi_extractor, MASK_PROPOSALS))
-    for heads, extractors, proposals in parts:
-        for head, extractor in zip(_stages(heads), _stages(extractors), strict=True):
-            size = extractor.roi_layers[0].output_size
-            regions = image.new_empty(proposals, extractor.out_channels, *size)
-            total += _run_counted(head, regions)[1]
-    return total
-
-
-def _one_stage_multiply_adds(model: nn.Module, image: Tensor) -> int:
-    if hasattr(model, 'encoder'):
+    if has_transformer(model):
         raise ValueError(
             f'{type(model).__name__} has a transformer, which the published counts do not cover.'
         )
-    features, total = _extract(model, image)
-    return total + _run_counted(model.bbox_head, features)[1]
+    if hasattr(model, 'roi_head'):
+        return _count_two_stage(model, image)
+    if hasattr(model, 'decode_head'):
+        return _count_segmentor(model, image)
+    if hasattr(model, 'bbox_head'):
+        features, counts = extract(model, image)
+        return {**counts, 'bbox_head': _run_counted(model.bbox_head, features)[1]}
+    return {'backbone': _run_counted(model, image)[1]}
 
 
-def _segmentor_multiply_adds(model: nn.Module, image: Tensor) -> int:
-    features, total = _extract(model, image)
-    heads = [model.decode_head]
+def has_transformer(model: nn.Module) -> bool:
+    """Whether the model is one of DETR's kind (DINO) or MaskFormer's (Mask2Former)."""
+    return hasattr(model, 'encoder') or hasattr(
+        getattr(model, 'decode_head', None), 'pixel_decoder'
+    )
+
+
+def extract(model: nn.Module, image: Tensor) -> tuple[tuple[Tensor, ...], dict[str, int]]:
+    """Run backbone and neck; returns the features and the counts of both."""
+    features, counts = image, {}
+    for name in ('backbone', 'neck'):
+        part = getattr(model, name, None)
+        if part is not None:
+            features, counts[name] = _run_counted(part, features)
+    return features, counts
+
+
+def _count_two_stage(model: nn.Module, image: Tensor) -> dict[str, int]:
+    features, counts = extract(model, image)
+    counts['rpn_head'] = _run_counted(model.rpn_head, features)[1]
+    roi_head = model.roi_head
+    if getattr(roi_head, 'with_semantic', False):
+        counts['roi_head.semantic_head'] = _run_counted(roi_head.semantic_head, features)[1]
+    parts = [('bbox', BOX_PROPOSALS)]
+    if roi_head.with_mask:
+        parts.append(('mask', MASK_PROPOSALS))
+    for kind, proposals in parts:
+        heads = _stages(getattr(roi_head, f'{kind}_head'))
+        extractors = _stages(getattr(roi_head, f'{kind}_roi_extractor'))
+        count, result = 0, None
+        for head, extractor in zip(heads, extractors, strict=True):
+            size = extractor.roi_layers[0].output_size
+            regions = image.new_empty(proposals, extractor.out_channels, *size)
+            # HTC's later mask stages take the features of the stage before.
+            earlier = result[1:] if getattr(head, 'with_conv_res', False) and result else ()
+            result, stage = _run_counted(head, regions, *earlier)
+            count += stage
+        counts[f'roi_head.{kind}_head'] = count
+    return counts
+
+
+def _count_segmentor(model: nn.Module, image: Tensor) -> dict[str, int]:
+    features, counts = extract(model, image)
+    counts['decode_head'] = _run_counted(model.decode_head, features)[1]
     if model.with_auxiliary_head:
-        heads += _stages(model.auxiliary_head)
-    return total + sum(_run_counted(head, features)[1] for head in heads)
-
-
-def _extract(model: nn.Module, image: Tensor) -> tuple[tuple[Tensor, ...], int]:
-    features, total = _run_counted(model.backbone, image)
-    if model.with_neck:
-        features, neck = _run_counted(model.neck, features)
-        total += neck
-    return features, total
+        heads = _stages(model.auxiliary_head)
+        counts['auxiliary_head'] = sum(_run_counted(head, features)[1] for head in heads)
+    return counts
 
 
 def _stages(module: nn.Module) -> list[nn.Module]:
     return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
-def _run_counted(run: Callable, argument: object) -> tuple[object, int]:
+def _run_counted(run: Callable, *arguments: object) -> tuple[object, int]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        result = run(argument)
+        result = run(*arguments)
     return result, counter.get_total_flops() // 2
