@@ -51,13 +51,16 @@ class RevColFSDPStrategy(FSDPStrategy):
         **kwargs: Any,
     ) -> None:
         super().__init__(model_wrapper=model_wrapper, state_dict_cfg=state_dict_cfg, **kwargs)
-        # mmengine puts the shards on the GPU of this process; without one they stay on the CPU.
         if get_device() == 'cpu':
+            # mmengine would put the shards on a GPU.
             self.model_wrapper = {
                 'type': 'MMFullyShardedDataParallel',
                 'device_id': torch.device('cpu'),
                 **(self.model_wrapper or {}),
             }
+            # torch 2.14 gathers all kinds of an optimizer's state into one buffer, which to offload
+            # from the CPU to the CPU is no copy: Adam's first moments would be its second ones.
+            self.optim_state_dict_config.offload_to_cpu = False
 
     def prepare(self, model: nn.Module | dict, *, optim_wrapper: Any = None, **kwargs: Any) -> Any:
         """Build, shard and wrap everything; arguments as of mmengine's strategies."""

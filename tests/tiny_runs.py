@@ -56,6 +56,7 @@ def tiny_segmentor(name: str, folder: Path, images: int = 2) -> Config:
         dict(type='PackSegInputs'),
     ]
     config.model.data_preprocessor.size = (SIDE, SIDE)
+    config.train_dataloader.batch_size = 2  # batch norms cannot train on one pooled pixel
     config.train_cfg.update(max_iters=2, val_interval=2)
     return _finish(config, folder)
 
