@@ -45,8 +45,8 @@ def serve(build: Callable[[], gr.Blocks], host: str, port: int | None, max_uploa
     """
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     _reach_directly(host)
-    # So that the folder is deleted.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    # Without a handler, SIGTERM would leave the folder behind.
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory(prefix='revcol_demo_') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder
         page = build()
@@ -58,6 +58,7 @@ def serve(build: Callable[[], gr.Blocks], host: str, port: int | None, max_uploa
             print('stopped')
         finally:
             page.close(verbose=False)
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _launch(page: gr.Blocks, host: str, port: int | None, max_upload: float) -> None:
