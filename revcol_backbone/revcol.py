@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from revcol_backbone.checkpoint import load_pretrained
 from revcol_backbone.column import Column
+from revcol_backbone.deployed_column import DeployedColumn
 from revcol_backbone.normalization import ChannelsFirstLayerNorm
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
@@ -37,6 +38,8 @@ class RevCol(BaseModule):
             outputs, 0 only the last one's. Rounding grows with every column undone.
         frozen_columns: -1 freezes nothing, 0 the stem, n the stem and the first n columns:
             they stay in evaluation mode and get no gradients.
+        deploy: Build the network as :meth:`switch_to_deploy` leaves it, to load weights that were
+            saved after it. Default ``False``.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` loads published weights,
             and fails if they do not fit; other types as in mmengine.
 
@@ -53,6 +56,7 @@ class RevCol(BaseModule):
         save_memory: bool = False,
         anchor_every: int = DEFAULT_ANCHOR_EVERY,
         frozen_columns: int = -1,
+        deploy: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -76,6 +80,9 @@ class RevCol(BaseModule):
         self.apply(_initialize)
         for module in self._frozen_modules():
             module.requires_grad_(False)
+        self.deploy = False
+        if deploy:
+            self.switch_to_deploy()
 
     @property
     def columns(self) -> int:
@@ -96,8 +103,10 @@ class RevCol(BaseModule):
             ValueError: The input has another shape.
         """
         _check_input(x)
-        stem = self.stem(x)
         columns = [getattr(self, f'subnet{index}') for index in range(self.columns)]
+        if self.deploy:
+            return self._forward_deployed(x, columns)
+        stem = self.stem(x)
         keep = [column.draw_drop_path(stem) for column in columns]
         if self.save_memory and torch.is_grad_enabled():
             features = run_reversibly(columns, stem, keep, self.anchor_every)
@@ -106,6 +115,30 @@ class RevCol(BaseModule):
             for column, column_keep in zip(columns, keep, strict=True):
                 features = column(stem, features, column_keep)
         return tuple(features[index] for index in self.out_indices)
+
+    def _forward_deployed(self, x: Tensor, columns: list[DeployedColumn]) -> tuple[Tensor, ...]:
+        # Without the moves of channels between convolutions and linear layers.
+        stem, features = self.stem(x.contiguous(memory_format=torch.channels_last)), None
+        for column in columns:
+            features = column(stem, features)
+        return tuple(features[index] for index in self.out_indices)
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> None:
+        """Fold the trained network into a faster one for inference alone; again changes nothing.
+
+        LayerNorm's affine part goes into the first linear layer of every block and the layer
+        scale into the second; ``alpha`` is bounded once; the unused ``alpha`` of the first column,
+        drop path and the memory-saving backward pass are dropped. Outputs are equal up to rounding
+        and come in ``channels_last`` memory; the state dict has fewer keys, which a model built
+        with ``deploy=True`` loads. The model cannot be trained afterwards.
+        """
+        if self.deploy:
+            return
+        for index in range(self.columns):
+            setattr(self, f'subnet{index}', DeployedColumn(getattr(self, f'subnet{index}')))
+        self.deploy, self.save_memory = True, False
+        self.requires_grad_(False).to(memory_format=torch.channels_last).eval()
 
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``; without one the initial weights stay."""
@@ -120,7 +153,16 @@ class RevCol(BaseModule):
         self._is_init = True
 
     def train(self, mode: bool = True) -> RevCol:
-        """Switch between training and evaluation; frozen parts stay in evaluation mode."""
+        """Switch between training and evaluation; frozen parts stay in evaluation mode.
+
+        Raises:
+            RuntimeError: Training is asked of a deployed model.
+        """
+        if mode and getattr(self, 'deploy', False):
+            raise RuntimeError(
+                'this RevCol was switched to deploy and cannot be trained; build it anew with '
+                'deploy=False and load the trained checkpoint.'
+            )
         super().train(mode)
         for module in self._frozen_modules():
             module.eval()

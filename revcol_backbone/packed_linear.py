@@ -1,0 +1,107 @@
+"""Linear layers that compute what follows them in the same pass, where the CPU's library can."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+# By weight and dtype: in oneDNN's own layout, which no state dict, copy or pickle can hold.
+_PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer for inference, for use before a GELU or before an addition.
+
+    On x86 CPUs oneDNN applies the GELU, or adds the residual, while the matrix product's results
+    are still in registers, and reads the weight from a layout of its own. That packed copy is made
+    at the first use in each dtype, costs the weight's memory once more, and goes with the weight.
+    Elsewhere (other devices, gradients wanted, exporting, tracing) the operations follow one
+    another as usual.
+
+    Args:
+        weight: (out, in); not trained any more.
+        bias: (out,).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], device='meta')
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        self.bias = nn.Parameter(bias.detach(), requires_grad=False)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """GELU(W x + b) for x of shape (..., in)."""
+        dtype = _fusable_dtype(x)
+        if dtype is None:
+            return F.gelu(self(x))
+        run = torch.ops.revcol.linear_gelu if torch.compiler.is_compiling() else _linear_gelu
+        return run(x.to(dtype), self.weight, self.bias.to(dtype))
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """residual + W x + b for x of shape (..., in) and a residual of shape (..., out)."""
+        dtype = _fusable_dtype(x)
+        # Under autocast the residual may be float32.
+        if dtype is None or residual.dtype != dtype:
+            return residual + self(x)
+        run = torch.ops.revcol.linear_add if torch.compiler.is_compiling() else _linear_add
+        return run(x.to(dtype), residual, self.weight, self.bias.to(dtype))
+
+
+def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    packed = _pack(weight, x.dtype)
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, 'gelu', [], 'none')
+
+
+def _linear_add(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    packed = _pack(weight, x.dtype)
+    return torch.ops.mkldnn._linear_pointwise.binary(x, residual, packed, bias, 'add')
+
+
+# To a compiler both are one step each, which it cannot take apart again.
+torch.library.custom_op('revcol::linear_gelu', _linear_gelu, mutates_args=())
+torch.library.custom_op('revcol::linear_add', _linear_add, mutates_args=())
+
+
+@torch.library.register_fake('revcol::linear_gelu')
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], len(weight)))
+
+
+@torch.library.register_fake('revcol::linear_add')
+def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], len(weight)))
+
+
+def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight in oneDNN's layout, packed anew where it has changed."""
+    state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+    by_dtype = _PACKED.setdefault(weight, {})
+    if by_dtype.get(dtype, (None,))[0] != state:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
+        by_dtype[dtype] = (state, packed)
+    return by_dtype[dtype][1]
+
+
+def _fusable_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype to compute in, or None where the fused operators cannot be used."""
+    if x.device.type != 'cpu' or (x.requires_grad and torch.is_grad_enabled()):
+        return None
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return None
+    if not (torch.compiler.is_compiling() or torch.backends.mkldnn.enabled):
+        return None
+    dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
+    return dtype if dtype in _FUSABLE else None
+
+
+def _fusable_dtypes() -> frozenset[torch.dtype]:
+    is_x86 = torch.backends.cpu.get_cpu_capability().startswith('AVX')
+    if not (is_x86 and torch.backends.mkldnn.is_available()):
+        return frozenset()
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return frozenset([torch.float32, torch.bfloat16])
+    return frozenset([torch.float32])
+
+
+_FUSABLE = _fusable_dtypes()
