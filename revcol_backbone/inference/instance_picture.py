@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from mmengine.structures import InstanceData
 from PIL import Image, ImageDraw
@@ -52,8 +53,9 @@ def _tint(picture: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
     if not len(rows):
         return
     part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    mixed = (1 - MASK_OPACITY) * picture[part] + MASK_OPACITY * np.array(colour)
-    picture[part][mask[part]] = np.rint(mixed[mask[part]])
+    under, inside = picture[part], mask[part]
+    coloured = np.full_like(under, colour)
+    under[inside] = cv2.addWeighted(under, 1 - MASK_OPACITY, coloured, MASK_OPACITY, 0)[inside]
 
 
 def _inside(box: Sequence[float], size: tuple[int, int]) -> tuple[int, ...]:

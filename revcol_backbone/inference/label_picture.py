@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -29,8 +30,7 @@ def draw_labels(
     Returns:
         BGR, uint8 of shape (H, W, 3).
     """
-    mixed = (1 - opacity) * image + opacity * palette[labels][:, :, ::-1]
-    return np.rint(mixed).astype(np.uint8)
+    return cv2.addWeighted(image, 1 - opacity, palette[:, ::-1][labels], opacity, 0)
 
 
 class Legend:
@@ -74,8 +74,9 @@ class Legend:
 
     def _draw(self, labels: np.ndarray, room: int) -> np.ndarray:
         """The legend as BGR, of at most ``room`` rows of pixels."""
-        present, pixels = np.unique(labels, return_counts=True)
-        order = present[np.argsort(-pixels, kind='stable')].tolist()
+        pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
+        present = np.flatnonzero(pixels)
+        order = present[np.argsort(-pixels[present], kind='stable')].tolist()
         size = text_size(*labels.shape)
         row = _row_height(size)
         font = load_font(size)
@@ -85,12 +86,13 @@ class Legend:
         if len(order) < len(present):
             lines.append((f'{len(present) - len(order)} more', WHITE))
         widest = max(font.getlength(name) for name in (*self.classes, '100 more'))
-        canvas = Image.new('RGB', (round(widest) + 2 * row, len(lines) * row), WHITE)
+        gap = max(2, row // 6)
+        canvas = Image.new('RGB', (round(widest) + row + 4 * gap, len(lines) * row), WHITE)
         pen = ImageDraw.Draw(canvas)
         for index, (name, colour) in enumerate(lines):
             top = index * row
-            pen.rectangle((3, top + 2, row - 1, top + row - 2), fill=colour)
-            pen.text((row + 4, top + row / 2), name, fill=BLACK, font=font, anchor='lm')
+            pen.rectangle((gap, top + gap // 2, row, top + row - gap // 2 - 1), fill=colour)
+            pen.text((row + gap + 2, top + row / 2), name, fill=BLACK, font=font, anchor='lm')
         return np.asarray(canvas)[:, :, ::-1]
 
 

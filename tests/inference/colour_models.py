@@ -20,7 +20,7 @@ from tests.tiny_data import COLOURS
 
 def scores_of(images: torch.Tensor) -> torch.Tensor:
     """How near each pixel of (B, 3, H, W) is to each colour: (B, C, H, W), at most 1."""
-    colours = torch.tensor(COLOURS, dtype=images.dtype)[None, :, :, None, None]
+    colours = images.new_tensor(COLOURS)[None, :, :, None, None]
     return 1 - (images[:, None] - colours).abs().amax(2) / 255
 
 
@@ -34,7 +34,7 @@ class ColourDetector(BaseDetector):
 
     def predict(self, batch_inputs, batch_data_samples, rescale=True):
         found = scores_of(batch_inputs) > self.threshold
-        for is_colour, sample in zip(found.numpy(), batch_data_samples, strict=True):
+        for is_colour, sample in zip(found.cpu().numpy(), batch_data_samples, strict=True):
             height, width = sample.img_shape
             masks, labels = [], []
             for label, pixels in enumerate(is_colour[:, :height, :width]):
