@@ -4,7 +4,13 @@
 """
 
 from revcol_backbone.export.agreement import TOLERANCES, check_agreement, shapes_to_check
-from revcol_backbone.export.graphs import PARTS, make_exportable, part_of, parts_in_python
+from revcol_backbone.export.graphs import (
+    PARTS,
+    BackboneGraph,
+    make_exportable,
+    part_of,
+    parts_in_python,
+)
 from revcol_backbone.export.metadata import describe_input_and_output
 from revcol_backbone.export.onnx_file import (
     DEFAULT_OPSET,
@@ -21,6 +27,7 @@ __all__ = [
     'PARTS',
     'SMALLEST_OPSET',
     'TOLERANCES',
+    'BackboneGraph',
     'check_agreement',
     'describe_input_and_output',
     'load_onnx',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch.nn.functional as F
+from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
 from revcol_backbone.export.adaptive_pool import replace_adaptive_pools
@@ -116,14 +117,19 @@ def make_exportable(graph: nn.Module, deploy: bool = True) -> nn.Module:
 
     Args:
         graph: As from :func:`part_of`.
-        deploy: Fold what :meth:`RevCol.switch_to_deploy` folds, which makes the file smaller.
+        deploy: Fold what :meth:`RevCol.switch_to_deploy` folds, and the batch norms of necks and
+            heads, whose variances can be too large for float16, into their convolutions.
     """
-    exportable = copy.deepcopy(graph).requires_grad_(False)
+    exportable = copy.deepcopy(graph)
     replace_adaptive_pools(exportable)
     replace_long_up_branches(exportable)
-    if deploy and hasattr(exportable.backbone, 'switch_to_deploy'):
-        exportable.backbone.switch_to_deploy()
-    return exportable
+    if deploy:
+        if hasattr(exportable.backbone, 'switch_to_deploy'):
+            exportable.backbone.switch_to_deploy()
+        for name, child in exportable.named_children():
+            if name != 'backbone':
+                fuse_conv_bn(child)
+    return exportable.requires_grad_(False)
 
 
 def parts_in_python(model: nn.Module) -> list[str]:

@@ -49,10 +49,10 @@ def write_onnx(
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        cause = error.__cause__ or error
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(
             f'The graph cannot be written as ONNX of opset {opset} '
-            f'({str(cause).strip().splitlines()[0]}); choose another part or opset, or the format '
+            f'({cause.split(". See the")[0]}); choose another part or opset, or the format '
             'torch-export.'
         ) from error
     _name_dimensions(exported.model)
