@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     # About losses, which only training uses, and about the packages' own code.
     warnings.filterwarnings('ignore', module=r'(mmdet|mmengine|mmseg)\.')
+    warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
     try:
         run_demo(args)
     except (ValueError, OSError, ImportError) as error:
