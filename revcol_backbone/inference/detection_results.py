@@ -13,7 +13,7 @@ from mmdet.structures.mask import encode_mask_results
 from pycocotools import mask as coco_mask
 
 from revcol_backbone.inference.inputs import Input
-from revcol_backbone.inference.output_folder import PREDICTIONS
+from revcol_backbone.inference.output_folder import ALL_PREDICTIONS, PREDICTIONS
 from revcol_backbone.inference.results import Predicted, Results
 
 Json = dict[str, Any]
@@ -39,9 +39,9 @@ class DetectionResults(Results):
                 annotation['image_id'] += len(images)
             images += ({**image, 'id': image['id'] + len(images)} for image in content['images'])
             annotations += content['annotations']
-        with self.out.replacing('predictions.json') as path:
+        with self.out.replacing(ALL_PREDICTIONS) as path:
             path.write_text(json.dumps(self._dataset(images, annotations)))
-        return self.out / 'predictions.json'
+        return self.out / ALL_PREDICTIONS
 
     def _write_record(self, path: Path, item: Input, frames: Iterable[Predicted]) -> None:
         images: list[Json] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revcol_backbone.inference.images import EXTENSIONS
-from revcol_backbone.inference.output_folder import RECORD, RESULT_FOLDERS
+from revcol_backbone.inference.output_folder import RECORD, RESULTS, UNFINISHED
 from revcol_backbone.inference.video import VIDEO_EXTENSIONS
 
 
@@ -49,7 +49,7 @@ def find_inputs(source: str | Path, out: Path) -> Inputs:
 
     Raises:
         FileNotFoundError: Nothing is there.
-        ValueError: What is there are no pictures or videos, or lies where results go.
+        ValueError: What is there are no pictures or videos.
     """
     path = Path(source)
     if path.is_dir():
@@ -82,13 +82,11 @@ def find_inputs(source: str | Path, out: Path) -> Inputs:
 
 
 def _without_results(files: Sequence[Path], out: Path) -> list[Path]:
-    """Leave out what earlier runs wrote, which only those can have written into their folders."""
-    folders = {out.resolve() / name for name in RESULT_FOLDERS}
-    kept = [file for file in files if folders.isdisjoint(file.resolve().parents)]
-    if len(kept) < len(files) and not (out / RECORD).exists():
-        own = next(file for file in files if file not in set(kept))
-        raise ValueError(f'{own} lies where the results of --out {out} go; choose another folder.')
-    return kept
+    """Leave out what earlier runs wrote into their folder."""
+    if not (out / RECORD).is_file():
+        return list(files)
+    results = {out.resolve() / name for name in (*RESULTS, UNFINISHED)}
+    return [file for file in files if results.isdisjoint((file.resolve(), *file.resolve().parents))]
 
 
 def _modified(file: Path) -> int:

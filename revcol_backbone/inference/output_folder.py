@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-UNFINISHED = 'unfinished'
 RECORD = 'run.json'
+UNFINISHED = '.unfinished_predictions'
 PICTURES, PREDICTIONS, LABEL_MAPS = 'pictures', 'predictions', 'label_maps'
-RESULT_FOLDERS = (PICTURES, PREDICTIONS, LABEL_MAPS, UNFINISHED)
+ALL_PREDICTIONS, CLASS_SHARES = 'predictions.json', 'class_shares.csv'
+RESULTS = (PICTURES, PREDICTIONS, LABEL_MAPS, ALL_PREDICTIONS, CLASS_SHARES)
 
 
 class OutputFolder:
@@ -24,7 +25,8 @@ class OutputFolder:
 
     Raises:
         OSError: It cannot be written to.
-        ValueError: It holds the results of a run with another identity.
+        ValueError: It holds the results of a run with another identity, or files of other origin
+            under the names of results.
     """
 
     def __init__(self, root: Path, identity: Mapping[str, str]) -> None:
@@ -61,6 +63,12 @@ class OutputFolder:
     def _check(self, identity: dict[str, str]) -> None:
         record = self.root / RECORD
         if not record.is_file():
+            foreign = [name for name in RESULTS if (self.root / name).exists()]
+            if foreign:
+                raise ValueError(
+                    f'{self.root} has {" and ".join(foreign)}, which no earlier run has written '
+                    'and this one would replace; choose another --out.'
+                )
             return
         former = json.loads(record.read_text())
         differences = [

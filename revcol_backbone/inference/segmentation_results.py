@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from revcol_backbone.inference.inputs import Input
-from revcol_backbone.inference.output_folder import LABEL_MAPS
+from revcol_backbone.inference.output_folder import CLASS_SHARES, LABEL_MAPS
 from revcol_backbone.inference.results import Predicted, Results
 
 LABELS_IN_8_BITS = 256
@@ -29,7 +29,7 @@ class SegmentationResults(Results):
 
     def write_summary(self, items: Sequence[Input]) -> Path:
         classes = self.predictor.classes
-        with self.out.replacing('class_shares.csv') as path, path.open('w', newline='') as file:
+        with self.out.replacing(CLASS_SHARES) as path, path.open('w', newline='') as file:
             writer = csv.writer(file)
             writer.writerow(['file', 'frame', *classes])
             for item in items:
@@ -38,7 +38,7 @@ class SegmentationResults(Results):
                     pixels = np.bincount(labels.ravel(), minlength=len(classes))
                     shares = (f'{share:.6f}' for share in pixels / labels.size)
                     writer.writerow([item.name, frame, *shares])
-        return self.out / 'class_shares.csv'
+        return self.out / CLASS_SHARES
 
     def _write_record(self, path: Path, item: Input, frames: Iterable[Predicted]) -> None:
         if item.is_video:

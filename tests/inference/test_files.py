@@ -11,7 +11,7 @@ from PIL import Image
 
 from revcol_backbone.inference import load_predictor, predict_files
 from revcol_backbone.inference.inputs import find_inputs
-from revcol_backbone.inference.output_folder import OutputFolder
+from revcol_backbone.inference.output_folder import UNFINISHED, OutputFolder
 
 
 @pytest.fixture
@@ -82,10 +82,16 @@ def test_results_may_lie_beside_the_input(folder, predictor):
     assert outcome.earlier == 4
 
 
-def test_an_input_that_lies_where_the_results_go_is_an_error(folder, tmp_path):
-    save_picture(folder / 'pictures/b.png')
-    with pytest.raises(ValueError, match='pictures/b.png lies where the results of --out'):
-        find_inputs(folder, folder)
+@pytest.mark.parametrize('name', ['pictures/b.png', 'predictions.json', 'class_shares.csv'])
+def test_files_of_other_origin_are_not_replaced(name, folder, predictor, tmp_path):
+    save_picture(tmp_path / 'picture.png')
+    own = tmp_path / 'out' / name
+    own.parent.mkdir(parents=True)
+    shutil.move(tmp_path / 'picture.png', own)
+    before = files_in(tmp_path / 'out')
+    with pytest.raises(ValueError, match='which no earlier run has written and this one would'):
+        predict_files(predictor, folder, tmp_path / 'out')
+    assert files_in(tmp_path / 'out') == before
 
 
 def test_a_link_that_leads_nowhere_is_a_file_that_fails(folder, predictor, tmp_path):
@@ -153,7 +159,7 @@ def test_results_of_another_run_are_not_mixed(change, words, folder, predictor, 
     with pytest.raises(ValueError, match=words):
         predict_files(predictor, folder, tmp_path / 'out', **change)
     assert files_in(tmp_path / 'out') == before
-    assert not (tmp_path / 'out/unfinished').exists()
+    assert not (tmp_path / 'out' / UNFINISHED).exists()
 
 
 def test_results_of_another_model_or_input_are_not_mixed(

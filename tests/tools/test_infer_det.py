@@ -9,6 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from revcol_backbone.inference import read_image
+from revcol_backbone.inference.output_folder import UNFINISHED
 from tests.inference import models
 from tests.inference.run_files import (
     BOX,
@@ -183,7 +184,7 @@ def test_a_killed_run_goes_on_where_it_stopped(cascade, tmp_path):
 
     assert infer(cascade, source, out, '--score-thr', '0') == 0
     assert {record: record.stat().st_ctime_ns for record in records} == before
-    assert not (out / 'unfinished').exists()
+    assert not (out / UNFINISHED).exists()
     assert infer(cascade, source, tmp_path / 'at_once', '--score-thr', '0') == 0
     for name in ('predictions.json', 'run.json'):
         assert (out / name).read_text() == (tmp_path / 'at_once' / name).read_text()
