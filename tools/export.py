@@ -142,7 +142,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise FileExistsError(f'{args.out} exists; give another name or --overwrite.')
     if args.format == 'onnx' and args.dtype == 'bfloat16':
         raise ValueError(
-            'onnxruntime computes bfloat16 on no CPU, so that such a file could not be checked; '
+            'onnxruntime has no bfloat16 convolutions on a CPU, so the file could not be checked; '
             'use --dtype float32 or float16, or --format torch-export.'
         )
     if args.opset < SMALLEST_OPSET:
@@ -185,7 +185,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         '--no-deploy',
         action='store_true',
-        help='do not fold what switch_to_deploy() folds; the result is the same but larger',
+        help='fold neither what switch_to_deploy() folds nor batch norms; the file is larger',
     )
     parser.add_argument(
         '--random-weights', action='store_true', help='export without a checkpoint, to try it'

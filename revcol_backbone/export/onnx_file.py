@@ -99,7 +99,7 @@ def require(*packages: str) -> None:
             __import__(package)
         except ImportError:
             raise ImportError(
-                f'The package {package} is not installed; run `pip install -e .[export]`, which '
+                f'The package {package} is not installed; run `pip install -e ".[export]"`, which '
                 'installs what the export to ONNX needs.'
             ) from None
 
