@@ -76,17 +76,30 @@ def read_video(path: Path) -> list[np.ndarray]:
         frames.append(frame)
 
 
-def interrupt(tool: str, arguments: list, out: Path, records: str, signal: int) -> tuple[int, str]:
-    """Start a tool, send it a signal as soon as it has written a record.
+def interrupt(tool: str, arguments: list, blocked: Path, records: Path, signal: int):
+    """Start a tool, let it wait for the content of one picture, and send it a signal there.
+
+    Args:
+        tool: Name of the tool.
+        arguments: Its command line.
+        blocked: The picture, from which nothing can be read until the tool has ended.
+        records: Folder of the records of the pictures, in the order of their names.
+        signal: The signal.
 
     Returns:
-        Its exit status and what it wrote to stderr.
+        Its exit status, what it wrote to stderr, and the records of the pictures before.
     """
+    kept = blocked.rename(blocked.with_suffix('.kept'))
+    os.mkfifo(blocked)
+    number = sorted(blocked.parent.glob(f'*{blocked.suffix}')).index(blocked)
     command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / tool), *map(str, arguments)]
     environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(out.glob(records)):
-        time.sleep(0.005)
+    while process.poll() is None and len(list(records.glob('*'))) < number:
+        time.sleep(0.05)
     process.send_signal(signal)
     _, errors = process.communicate()
-    return process.returncode, errors
+    kept.replace(blocked)
+    found = sorted(records.iterdir())
+    assert len(found) == number, errors
+    return process.returncode, errors, found
