@@ -3,9 +3,10 @@
 Importing this package, as configs do by ``custom_imports``, has these effects, and no others:
 
 - ``type='RevCol'`` (:class:`RevCol`), ``type='PortableAmpOptimWrapper'``,
-  ``constructor='RevColLayerDecayOptimWrapperConstructor'``, the hook
-  ``type='FineTunedCheckpointHook'`` and the strategy ``type='RevColFSDPStrategy'`` are registered
-  at mmengine's root;
+  ``constructor='RevColLayerDecayOptimWrapperConstructor'``, the hooks
+  ``type='FineTunedCheckpointHook'``, ``type='ColumnMonitorHook'`` and
+  ``type='SwitchToDeployHook'``, and the strategy ``type='RevColFSDPStrategy'`` are registered at
+  mmengine's root;
 - where mmcv comes without compiled operators, those of :mod:`revcol_backbone.mmcv_ops` are used in
   this process;
 - mmengine's own training checkpoints load under torch's weights-only protection
@@ -16,6 +17,8 @@ from revcol_backbone import mmcv_ops
 from revcol_backbone.amp import PortableAmpOptimWrapper
 from revcol_backbone.checkpoint import load_pretrained
 from revcol_backbone.checkpoint_hook import FineTunedCheckpointHook
+from revcol_backbone.column_monitor import ColumnMonitorHook
+from revcol_backbone.deploy_hook import SwitchToDeployHook
 from revcol_backbone.fsdp_strategy import RevColFSDPStrategy
 from revcol_backbone.layer_decay import RevColLayerDecayOptimWrapperConstructor
 from revcol_backbone.revcol import RevCol
@@ -29,11 +32,13 @@ trust_mmengine_checkpoints()
 __all__ = [
     'VARIANTS',
     'Architecture',
+    'ColumnMonitorHook',
     'FineTunedCheckpointHook',
     'PortableAmpOptimWrapper',
     'RevCol',
     'RevColFSDPStrategy',
     'RevColLayerDecayOptimWrapperConstructor',
+    'SwitchToDeployHook',
     '__version__',
     'load_pretrained',
     'mmcv_ops',

@@ -10,7 +10,6 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor
 
-import revcol_backbone.deploy_hook  # noqa: F401  (registers the hook)
 from revcol_backbone import RevCol
 from tests.golden import fill, image
 

@@ -6,7 +6,8 @@
 The forms run in turns within one process; a ratio is the median over the rounds of the first form's
 time over the other's in that round: above 1, the other is faster. The first form is the network as
 trained, the published formulation: convolutions on channels first, the rest on channels last.
-Times of the operators are those of one run under PyTorch's profiler.
+Times of the operators are those of one run under PyTorch's profiler. The limit is what the matrix
+products of the linear layers alone would take at the rate of a large one.
 """
 
 from __future__ import annotations
@@ -14,20 +15,26 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+# Without it the profiler writes lines of its own for every measurement.
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
 import torch
 from mmengine.utils import ProgressBar
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.whole_file import write_whole
 
 MILLISECONDS = 1e3
+LARGE = 2048  # rows and columns of a matrix product whose operands are large
 # PyTorch's operators by what they do for the network.
 KINDS = {
     'aten::addmm': 'matrix products',
@@ -64,12 +71,19 @@ def main() -> None:
         latencies = dict(zip(forms, seconds, strict=True))
         errors = relative_errors(forms)
         kinds = {name: time_by_kind(run) for name, run in forms.items() if 'compile' not in name}
+        limit = linear_limit(trained, image)
     print_latencies(latencies, errors)
+    print(
+        f'\nThe linear layers are {limit["share"]:.0%} of {limit["multiply_adds"] / 1e9:.1f}G '
+        f'multiply-adds; a large matrix product runs at {limit["gflops"]:.0f} GFLOP/s, at which '
+        f'they alone take {limit["milliseconds"]:.0f} ms in float32.'
+    )
     for name, times in kinds.items():
         print_kinds(name, times)
     if arguments.out:
         settings = {**vars(arguments), 'out': None, 'torch': torch.__version__}
         content = {'settings': settings, 'seconds': latencies, 'errors': errors, 'kinds': kinds}
+        content['limit'] = limit
         text = json.dumps(content, indent=2) + '\n'
         write_whole(arguments.out, lambda path: path.write_text(text))
 
@@ -120,6 +134,22 @@ def time_by_kind(run: Callable[[], object]) -> dict[str, float]:
     for event in profiler.key_averages():
         times[KINDS.get(event.key, OTHER)] += event.self_cpu_time_total / MILLISECONDS
     return dict(sorted(times.items(), key=lambda item: -item[1]))
+
+
+def linear_limit(model: RevCol, image: Tensor) -> dict[str, float]:
+    """The multiply-adds of the network, its linear layers' share, and their least time."""
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    linear = counter.get_flop_counts()['Global'][torch.ops.aten.addmm]
+    side = torch.randn(LARGE, LARGE)
+    seconds = min(time_in_turns([lambda: side @ side], 5, 2, image.device)[0])
+    rate = 2 * LARGE**3 / seconds
+    return {
+        'multiply_adds': counter.get_total_flops() / 2,
+        'share': linear / counter.get_total_flops(),
+        'gflops': rate / 1e9,
+        'milliseconds': linear / rate * MILLISECONDS,
+    }
 
 
 def print_latencies(seconds: Mapping[str, list[float]], errors: Mapping[str, float]) -> None:
