@@ -35,7 +35,9 @@ class PackedLinear(nn.Linear):
         dtype = _fusable_dtype(x)
         if dtype is None:
             return F.gelu(self(x))
-        run = torch.ops.revcol.linear_gelu if torch.compiler.is_compiling() else _linear_gelu
+        run = (
+            torch.ops.revcol_backbone.linear_gelu if torch.compiler.is_compiling() else _linear_gelu
+        )
         return run(x.to(dtype), self.weight, self.bias.to(dtype))
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ class PackedLinear(nn.Linear):
         # Under autocast the residual may be float32.
         if dtype is None or residual.dtype != dtype:
             return residual + self(x)
-        run = torch.ops.revcol.linear_add if torch.compiler.is_compiling() else _linear_add
+        run = torch.ops.revcol_backbone.linear_add if torch.compiler.is_compiling() else _linear_add
         return run(x.to(dtype), residual, self.weight, self.bias.to(dtype))
 
 
@@ -59,16 +61,16 @@ def _linear_add(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Te
 
 
 # To a compiler both are one step each, which it cannot take apart again.
-torch.library.custom_op('revcol::linear_gelu', _linear_gelu, mutates_args=())
-torch.library.custom_op('revcol::linear_add', _linear_add, mutates_args=())
+torch.library.custom_op('revcol_backbone::linear_gelu', _linear_gelu, mutates_args=())
+torch.library.custom_op('revcol_backbone::linear_add', _linear_add, mutates_args=())
 
 
-@torch.library.register_fake('revcol::linear_gelu')
+@torch.library.register_fake('revcol_backbone::linear_gelu')
 def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 
 
-@torch.library.register_fake('revcol::linear_add')
+@torch.library.register_fake('revcol_backbone::linear_add')
 def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 

@@ -30,6 +30,7 @@ from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 
 matplotlib.use('agg')
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter  # noqa: E402
 
 MEBIBYTE, GIBIBYTE = 2**20, 2**30
 MODES = ('plain', 'checkpoint', 'anchor_1', 'anchor_2', 'anchor_4', 'anchor_8', 'anchor_0')
@@ -209,6 +210,9 @@ def draw(results: list[Measurement], path: Path) -> None:
         speed.plot(columns, [r.time_ratio for r in series], label=label(mode), **style)
     memory.set(title='Peak memory of a training step', xlabel='columns', ylabel='MiB', yscale='log')
     speed.set(title='Time of a training step', xlabel='columns', ylabel='ratio to plain', ylim=0)
+    memory.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    memory.yaxis.set_major_formatter(ScalarFormatter())
+    memory.yaxis.set_minor_formatter(NullFormatter())
     for axes in (memory, speed):
         axes.set_xticks(sorted({r.columns for r in results}))
         axes.grid(alpha=0.3)
