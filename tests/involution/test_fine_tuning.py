@@ -1,7 +1,8 @@
 """RedNet-50 fine-tunes from a classification checkpoint at the published learning rate.
 
-Users of the released code report NaN losses there: its classification models hold a 3x3 involution
-in the stem, its detectors build a 7x7 one, and the mismatch is dropped and frozen at random.
+Users of the released code report NaN losses there. A possible cause (docs/involution.md): its
+classification models hold a 3x3 involution in the stem, its detectors build a 7x7 one, and the
+mismatch is dropped and frozen at random.
 """
 
 from __future__ import annotations
