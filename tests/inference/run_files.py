@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,7 +77,7 @@ def read_video(path: Path) -> list[np.ndarray]:
         frames.append(frame)
 
 
-def interrupt(tool: str, arguments: list, blocked: Path, records: Path, signal: int):
+def interrupt(tool: str, arguments: list, blocked: Path, records: Path, sent: int):
     """Start a tool, let it wait for the content of one picture, and send it a signal there.
 
     Args:
@@ -84,7 +85,7 @@ def interrupt(tool: str, arguments: list, blocked: Path, records: Path, signal: 
         arguments: Its command line.
         blocked: The picture, from which nothing can be read until the tool has ended.
         records: Folder of the records of the pictures, in the order of their names.
-        signal: The signal.
+        sent: The signal.
 
     Returns:
         Its exit status, what it wrote to stderr, and the records of the pictures before.
@@ -94,10 +95,17 @@ def interrupt(tool: str, arguments: list, blocked: Path, records: Path, signal: 
     number = sorted(blocked.parent.glob(f'*{blocked.suffix}')).index(blocked)
     command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / tool), *map(str, arguments)]
     environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells let what they start in the background ignore Ctrl-C, and so all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and len(list(records.glob('*'))) < number:
         time.sleep(0.05)
-    process.send_signal(signal)
+    process.send_signal(sent)
     _, errors = process.communicate()
     kept.replace(blocked)
     found = sorted(records.iterdir())
