@@ -158,7 +158,7 @@ class RevCol(BaseModule):
         Raises:
             RuntimeError: Training is asked of a deployed model.
         """
-        if mode and getattr(self, 'deploy', False):
+        if mode and self.deploy:
             raise RuntimeError(
                 'this RevCol was switched to deploy and cannot be trained; build it anew with '
                 'deploy=False and load the trained checkpoint.'

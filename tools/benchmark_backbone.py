@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.timing import paired_ratios, summarize, time_in_turns
+from revcol_backbone.trained_like import make_trained_like
 from revcol_backbone.whole_file import write_whole
 
 MILLISECONDS = 1e3
@@ -169,17 +170,6 @@ def print_kinds(name: str, times: Mapping[str, float]) -> None:
     print(f'\n{name}: {total:.0f} ms under the profiler')
     for kind, milliseconds in times.items():
         print(f'  {kind:<42}{milliseconds:>8.1f} ms{milliseconds / total:>7.1%}')
-
-
-def make_trained_like(model: RevCol) -> RevCol:
-    """Give layer scale the size of a trained network's, so that blocks do something."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith('gamma'):
-                parameter.normal_(0.5, 0.1)
-            elif parameter.ndim > 1 and 'alpha' not in name:
-                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    return model
 
 
 def _autocast(model: nn.Module, image: Tensor) -> Callable[[], tuple[Tensor, ...]]:

@@ -39,7 +39,7 @@ from revcol_backbone.export import (
     trace,
     write_onnx,
 )
-from revcol_backbone.inference.config import read_config
+from revcol_backbone.inference.config import innermost_dataset, read_config
 from revcol_backbone.timing import Spread, paired_ratios, summarize, time_in_turns
 from revcol_backbone.whole_file import write_whole
 
@@ -177,9 +177,7 @@ def evaluate(model: nn.Module, run: Run, loader, config: Config) -> float:
 
 def calibration_images(model: nn.Module, config: Config, number: int) -> Iterator[Tensor]:
     """Images of the training set, evenly over it, prepared as in a test."""
-    dataset = config.train_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = innermost_dataset(config.train_dataloader.dataset)
     dataset = DATASETS.build({**dataset, 'pipeline': config.test_dataloader.dataset.pipeline})
     for index in range(0, len(dataset), max(1, len(dataset) // number)):
         sample = dataset[index]
@@ -190,10 +188,7 @@ def calibration_images(model: nn.Module, config: Config, number: int) -> Iterato
 def use_data_root(config: Config, root: Path) -> None:
     """Read the training and the test set from a folder."""
     for loader in (config.train_dataloader, config.test_dataloader):
-        dataset = loader.dataset
-        while 'dataset' in dataset:
-            dataset = dataset.dataset
-        dataset.data_root = str(root)
+        innermost_dataset(loader.dataset).data_root = str(root)
 
 
 def weights_of(graph: nn.Module) -> int:

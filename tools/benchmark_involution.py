@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from revcol_backbone.involution import Involution, RedNet, gathered, shifted
+from revcol_backbone.whole_file import write_whole
 
 MEBIBYTE = 2**20
 # The size of the issue's own measurement: batch, channels, height, width, kernel, stride.
@@ -84,10 +85,7 @@ def main() -> None:
     table = format_table(rows, arguments)
     print(table)
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = arguments.out.with_name(arguments.out.name + '.part')
-        temporary.write_text(table + '\n')
-        temporary.replace(arguments.out)
+        write_whole(arguments.out, lambda path: path.write_text(table + '\n'))
 
 
 def parse_arguments() -> argparse.Namespace:

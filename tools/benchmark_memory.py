@@ -21,12 +21,14 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.live_bytes import LiveBytes
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.trained_like import make_trained_like
+from revcol_backbone.whole_file import write_whole
 
 matplotlib.use('agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -65,7 +67,8 @@ def main() -> None:
     print_table(results)
     print_growth(results)
     content = {'settings': describe(arguments), 'results': [asdict(r) for r in results]}
-    (arguments.out / 'memory.json').write_text(json.dumps(content, indent=2) + '\n')
+    text = json.dumps(content, indent=2) + '\n'
+    write_whole(arguments.out / 'memory.json', lambda path: path.write_text(text))
     draw(results, arguments.out / 'memory.png')
     print(f'\nWritten: {arguments.out / "memory.json"}, {arguments.out / "memory.png"}')
 
@@ -145,24 +148,6 @@ def step_seconds(model: RevCol, mode: str, image: Tensor) -> float:
 def synchronize(device: torch.device) -> None:
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
-
-
-def make_trained_like(model: RevCol) -> RevCol:
-    """Give the weights the spread of a trained network; alpha between 0.2 and 1."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            leaf = name.rpartition('.')[2]
-            if leaf.startswith('alpha'):
-                parameter.normal_(0.5, 0.1).clamp_(0.2, 1)
-            elif leaf == 'gamma':
-                parameter.normal_(0.5, 0.1)
-            elif leaf == 'bias':
-                parameter.normal_(0, 0.1)
-            elif parameter.ndim == 1:
-                parameter.normal_(1, 0.1)
-            else:
-                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    return model
 
 
 def print_table(results: Iterable[Measurement]) -> None:
@@ -246,7 +231,8 @@ def print_fit_table(out: Path) -> None:
                     f'| {name} | {title} | {label(mode)} | {per_image / MEBIBYTE:.0f} | {cells} |',
                     flush=True,
                 )
-    (out / 'fit.json').write_text(json.dumps(rows, indent=2) + '\n')
+    text = json.dumps(rows, indent=2) + '\n'
+    write_whole(out / 'fit.json', lambda path: path.write_text(text))
 
 
 def step_peak(model: RevCol, mode: str, batch: int, size: tuple[int, int]) -> int:

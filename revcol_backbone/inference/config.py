@@ -54,7 +54,7 @@ def read_config(
         raise ValueError(f'{path} is the config of {kind}; use tools/{tool}.')
     for part in (config.model, config.model.get('backbone', {})):
         part.pop('pretrained', None)
-    config.test_dataloader.dataset = _innermost(config.test_dataloader.dataset)
+    config.test_dataloader.dataset = innermost_dataset(config.test_dataloader.dataset)
     return config
 
 
@@ -76,7 +76,8 @@ def use_augmented_test(config: Config, path: str | Path) -> None:
     config.model = ConfigDict(**config.tta_model, module=config.model)
 
 
-def _innermost(dataset: ConfigDict) -> ConfigDict:
+def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
+    """The data set itself, without those that repeat, mix or join it (the first of several)."""
     while 'dataset' in dataset or 'datasets' in dataset:
         dataset = dataset.dataset if 'dataset' in dataset else dataset.datasets[0]
     return dataset

@@ -26,16 +26,6 @@ from tools.infer_det import main
 LEFT, TOP, RIGHT, BOTTOM = BOX
 
 
-@pytest.fixture(scope='module')
-def colour_detector(tmp_path_factory):
-    return models.make_colour_detector(tmp_path_factory.mktemp('colour_detector'))
-
-
-@pytest.fixture(scope='module')
-def cascade(tmp_path_factory):
-    return models.make_cascade(tmp_path_factory.mktemp('cascade'))
-
-
 def infer(model, source, out, *options):
     return main([*map(str, model), str(source), '--out', str(out), *options])
 

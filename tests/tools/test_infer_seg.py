@@ -30,16 +30,6 @@ def blue_segmentor(tmp_path_factory):
     return models.make_blue_segmentor(tmp_path_factory.mktemp('blue_segmentor'))
 
 
-@pytest.fixture(scope='module')
-def colour_segmentor(tmp_path_factory):
-    return models.make_colour_segmentor(tmp_path_factory.mktemp('colour_segmentor'))
-
-
-@pytest.fixture(scope='module')
-def upernet(tmp_path_factory):
-    return models.make_upernet(tmp_path_factory.mktemp('upernet'))
-
-
 def infer(model, source, out, *options):
     return main([*map(str, model), str(source), '--out', str(out), *options])
 

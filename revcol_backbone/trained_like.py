@@ -1,0 +1,26 @@
+"""Weights for measuring without a trained checkpoint: as large as those of a trained network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from revcol_backbone.revcol import RevCol
+
+
+def make_trained_like(model: RevCol) -> RevCol:
+    """Give the weights the spread of a trained network; alpha between 0.2 and 1."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            leaf = name.rpartition('.')[2]
+            if leaf.startswith('alpha'):
+                parameter.normal_(0.5, 0.1).clamp_(0.2, 1)
+            elif leaf == 'gamma':
+                parameter.normal_(0.5, 0.1)
+            elif leaf == 'bias':
+                parameter.normal_(0, 0.1)
+            elif parameter.ndim == 1:
+                parameter.normal_(1, 0.1)
+            else:
+                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return model
