@@ -14,15 +14,15 @@ Importing this package, as configs do by ``custom_imports``, has these effects, 
 """
 
 from revcol_backbone import mmcv_ops
-from revcol_backbone.amp import PortableAmpOptimWrapper
-from revcol_backbone.checkpoint import load_pretrained
-from revcol_backbone.checkpoint_hook import FineTunedCheckpointHook
-from revcol_backbone.column_monitor import ColumnMonitorHook
-from revcol_backbone.deploy_hook import SwitchToDeployHook
-from revcol_backbone.fsdp_strategy import RevColFSDPStrategy
-from revcol_backbone.layer_decay import RevColLayerDecayOptimWrapperConstructor
+from revcol_backbone.checkpoints.pretrained import load_pretrained
+from revcol_backbone.checkpoints.safe_globals import trust_mmengine_checkpoints
+from revcol_backbone.engine.amp import PortableAmpOptimWrapper
+from revcol_backbone.engine.column_monitor import ColumnMonitorHook
+from revcol_backbone.engine.deploy_hook import SwitchToDeployHook
+from revcol_backbone.engine.fine_tuned_hook import FineTunedCheckpointHook
+from revcol_backbone.engine.fsdp import RevColFSDPStrategy
+from revcol_backbone.engine.layer_decay import RevColLayerDecayOptimWrapperConstructor
 from revcol_backbone.revcol import RevCol
-from revcol_backbone.training_checkpoints import trust_mmengine_checkpoints
 from revcol_backbone.variants import VARIANTS, Architecture
 from revcol_backbone.version import __version__
 

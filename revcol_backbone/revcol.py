@@ -7,7 +7,7 @@ from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from revcol_backbone.checkpoint import load_pretrained
+from revcol_backbone.checkpoints.pretrained import load_pretrained
 from revcol_backbone.column import Column
 from revcol_backbone.deployed_column import DeployedColumn
 from revcol_backbone.normalization import ChannelsFirstLayerNorm

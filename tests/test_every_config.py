@@ -29,7 +29,7 @@ def test_a_test_is_single_scale_unless_asked_otherwise(path):
 def test_a_detector_can_be_tested_at_several_scales_with_flips(name):
     config = load_config(f'det_configs/{name}')
     assert config.tta_model.type == 'InstanceTTAModel'
-    assert 'revcol_backbone.instance_tta' in imports(config)
+    assert 'revcol_backbone.engine.instance_tta' in imports(config)
     is_htc, is_dino = 'htc' in name, 'dino' in name
     assert config.tta_model.tta_cfg == dict(
         nms=dict(type='soft_nms' if is_htc else 'nms', iou_threshold=0.7 if is_dino else 0.5),

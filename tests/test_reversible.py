@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from revcol_backbone import RevCol
-from revcol_backbone.live_bytes import LiveBytes
+from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 from tests.golden import fill, image
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from tests import test_det_configs, test_seg_configs
 from tests.configs import build_model
+from tests.det_configs import test_cascade
 from tests.golden import fill
+from tests.seg_configs import test_upernet
 
 TASKS = {
-    'revcol_t_cascade': (test_det_configs, 'mmdet'),
-    'revcol_t_upernet': (test_seg_configs, 'mmseg'),
+    'revcol_t_cascade': (test_cascade, 'mmdet'),
+    'revcol_t_upernet': (test_upernet, 'mmseg'),
 }
 
 

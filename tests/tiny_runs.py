@@ -7,8 +7,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from tests.configs import load_config
-from tests.test_det_configs import shrink as shrink_detector
-from tests.test_seg_configs import shrink as shrink_segmentor
+from tests.det_configs.test_cascade import shrink as shrink_detector
+from tests.seg_configs.test_upernet import shrink as shrink_segmentor
 from tests.tiny_data import CLASSES, make_ade20k, make_coco
 
 SIDE = 64

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from revcol_backbone import RevCol
-from revcol_backbone.checkpoint_file import list_first, read_checkpoint, weights_entry
-from revcol_backbone.checkpoint_layout import (
+from revcol_backbone.checkpoints.reading import list_first, read_checkpoint, weights_entry
+from revcol_backbone.checkpoints.state_dict import (
     check_match,
     describe_network,
     infer_architecture,
@@ -29,7 +29,7 @@ from revcol_backbone.checkpoint_layout import (
     pad_kernels,
     select_backbone,
 )
-from revcol_backbone.checkpoint_writing import HASH_DIGITS, SUFFIXES, write_checkpoint
+from revcol_backbone.checkpoints.writing import HASH_DIGITS, SUFFIXES, write_checkpoint
 
 EXAMPLES = """examples:
   # RevCol-H for downstream use: backbone only, 7x7 kernels, half the size

@@ -17,8 +17,8 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from revcol_backbone.checkpoint import load_pretrained
-from revcol_backbone.config_model import build_model
+from revcol_backbone.checkpoints.pretrained import load_pretrained
+from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import (
     DEFAULT_OPSET,
     PARTS,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torch import nn
 
-from revcol_backbone.complexity import (
+from revcol_backbone.analysis.flops import (
     BOX_PROPOSALS,
     MASK_PROPOSALS,
     build_on_meta,
@@ -28,8 +28,8 @@ from revcol_backbone.complexity import (
     count_parameters,
     has_transformer,
 )
-from revcol_backbone.config_model import read_model_config
-from revcol_backbone.transformer_complexity import OTHER, count_transformer_by_part
+from revcol_backbone.analysis.transformer_flops import OTHER, count_transformer_by_part
+from revcol_backbone.engine.building import read_model_config
 
 # Those of the published figures: COCO, ADE20K at a crop of 512, ImageNet.
 SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048), None: (224, 224)}

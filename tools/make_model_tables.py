@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from revcol_backbone.model_index import IndexedModel, read_model_index
+from revcol_backbone.model_zoo import IndexedModel, read_model_index
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = '<!-- models:begin -->', '<!-- models:end -->'

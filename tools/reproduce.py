@@ -15,11 +15,11 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from revcol_backbone.checkpoint_hook import FineTunedCheckpointHook
+from revcol_backbone.checkpoints.verify import fetch_published
 from revcol_backbone.dataset_check import LAYOUTS, check_dataset
 from revcol_backbone.dataset_check.check import DEFAULT_SAMPLE
-from revcol_backbone.model_index import IndexedModel, read_model_index
-from revcol_backbone.published_file import fetch_published
+from revcol_backbone.engine.fine_tuned_hook import FineTunedCheckpointHook
+from revcol_backbone.model_zoo import IndexedModel, read_model_index
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = """examples:

@@ -25,7 +25,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import revcol_backbone.involution  # noqa: F401  (registers RedNet)
-from revcol_backbone.complexity import (
+from revcol_backbone.analysis.flops import (
     Classifier,
     build_on_meta,
     count_parameters,

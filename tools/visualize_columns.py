@@ -32,15 +32,15 @@ from mmengine.utils import ProgressBar
 from torch import Tensor, nn
 
 from revcol_backbone import RevCol
+from revcol_backbone.analysis.cka import MinibatchCKA, split_evenly
+from revcol_backbone.analysis.columns import watch_columns
+from revcol_backbone.analysis.network_input import cover, describe_batch, find_images, make_batch
+from revcol_backbone.checkpoints.atomic import write_whole
 from revcol_backbone.column import Features
-from revcol_backbone.column_outputs import watch_columns
-from revcol_backbone.config_model import build_model, read_model_config, require_revcol
+from revcol_backbone.engine.building import build_model, read_model_config, require_revcol
 from revcol_backbone.inference.images import read_image
 from revcol_backbone.inference.loading import choose_device
-from revcol_backbone.network_input import cover, describe_batch, find_images, make_batch
-from revcol_backbone.similarity import MinibatchCKA, split_evenly
 from revcol_backbone.variants import LEVELS
-from revcol_backbone.whole_file import write_whole
 
 matplotlib.use('agg')
 from matplotlib import pyplot as plt  # noqa: E402

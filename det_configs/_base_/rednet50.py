@@ -5,7 +5,7 @@ _base_ = [
     './multi_scale_test.py',
 ]
 custom_imports = dict(
-    imports=['revcol_backbone.involution.detection', 'revcol_backbone.instance_tta'],
+    imports=['revcol_backbone.involution.detection', 'revcol_backbone.engine.instance_tta'],
     allow_failed_imports=False,
 )
 custom_hooks = [dict(type='FineTunedCheckpointHook')]

@@ -8,7 +8,7 @@ _base_ = [
 ]
 checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
 custom_imports = dict(
-    imports=['revcol_backbone', 'revcol_backbone.instance_tta'], allow_failed_imports=False
+    imports=['revcol_backbone', 'revcol_backbone.engine.instance_tta'], allow_failed_imports=False
 )
 custom_hooks = [dict(type='FineTunedCheckpointHook')]
 

@@ -6,7 +6,7 @@
 _base_ = ['mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py', './multi_scale_test.py']
 checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
 custom_imports = dict(
-    imports=['revcol_backbone', 'revcol_backbone.instance_tta'], allow_failed_imports=False
+    imports=['revcol_backbone', 'revcol_backbone.engine.instance_tta'], allow_failed_imports=False
 )
 custom_hooks = [dict(type='FineTunedCheckpointHook')]
 

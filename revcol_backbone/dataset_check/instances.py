@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from revcol_backbone.checkpoint_file import list_first
+from revcol_backbone.checkpoints.reading import list_first
 from revcol_backbone.dataset_check.images import choose, read_image
 from revcol_backbone.dataset_check.layouts import InstanceLayout
 from revcol_backbone.dataset_check.report import Report

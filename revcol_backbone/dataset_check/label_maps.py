@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from revcol_backbone.checkpoint_file import list_first
+from revcol_backbone.checkpoints.reading import list_first
 from revcol_backbone.dataset_check.images import choose, read_image, read_label_map
 from revcol_backbone.dataset_check.layouts import LabelMapLayout
 from revcol_backbone.dataset_check.report import Report

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from revcol_backbone.checkpoint import load_pretrained, select_backbone
-from revcol_backbone.checkpoint_file import list_first, read_weights
-from revcol_backbone.checkpoint_source import locate_checkpoint
+from revcol_backbone.checkpoints.pretrained import load_pretrained, select_backbone
+from revcol_backbone.checkpoints.reading import list_first, read_weights
+from revcol_backbone.checkpoints.sources import locate_checkpoint
 
 if TYPE_CHECKING:
     from revcol_backbone.involution.rednet import RedNet
@@ -31,7 +31,7 @@ def load_rednet(backbone: RedNet, checkpoint: str, prefix: str | None = None) ->
     Raises:
         ValueError: The file belongs to another network; the message names the arguments of
             :class:`RedNet` that fit it.
-        FileNotFoundError, ConnectionError: As :func:`revcol_backbone.checkpoint.load_pretrained`.
+        FileNotFoundError, ConnectionError: As :func:`~revcol_backbone.load_pretrained`.
     """
     path = locate_checkpoint(checkpoint)
     stored = select_backbone(read_weights(path), path, prefix)

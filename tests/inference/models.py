@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config
 
 from tests.configs import build_model, load_config
+from tests.det_configs.test_cascade import shrink as shrink_detector
 from tests.inference import colour_models
-from tests.test_det_configs import shrink as shrink_detector
-from tests.test_seg_configs import shrink as shrink_segmentor
+from tests.seg_configs.test_upernet import shrink as shrink_segmentor
 from tests.tiny_data import CLASSES
 
 SIDE = 64  # what the models of RevCol resize pictures to

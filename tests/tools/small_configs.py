@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.configs import TINY, load_config
-from tests.test_det_configs import shrink as shrink_detector
-from tests.test_seg_configs import shrink as shrink_segmentor
+from tests.det_configs.test_cascade import shrink as shrink_detector
+from tests.seg_configs.test_upernet import shrink as shrink_segmentor
 
 
 def write_backbone(folder: Path, **changes: object) -> Path:

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from revcol_backbone.config_model import build_model
+from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import TOLERANCES, load_onnx
 from revcol_backbone.inference.config import read_config
 from tests.tiny_runs import tiny_detector, tiny_segmentor

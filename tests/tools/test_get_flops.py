@@ -11,10 +11,10 @@ from mmengine.config import Config
 from mmengine.fileio import load
 from torch.utils.flop_counter import FlopCounterMode
 
-from revcol_backbone.complexity import build_on_meta, count_by_part, model_multiply_adds
+from revcol_backbone.analysis.flops import build_on_meta, count_by_part, model_multiply_adds
 from tests.configs import ROOT, build_model, load_config
-from tests.test_det_configs_htc_dino import shrink
-from tests.test_seg_configs_mask2former import shrink as shrink_mask2former
+from tests.det_configs.test_htc_dino import shrink
+from tests.seg_configs.test_mask2former import shrink as shrink_mask2former
 from tests.tools.small_configs import write_backbone
 from tools.get_flops import main
 

@@ -7,9 +7,9 @@ from mmengine.runner import CheckpointLoader
 
 from tests.configs import build_model, load_config
 from tests.dataset_trees import make_ade20k_tree, make_coco_tree
+from tests.det_configs.test_cascade import shrink as shrink_detector
 from tests.file_server import serve
-from tests.test_det_configs import shrink as shrink_detector
-from tests.test_seg_configs import shrink as shrink_segmentor
+from tests.seg_configs.test_upernet import shrink as shrink_segmentor
 from tools.reproduce import compare, main
 
 

@@ -13,9 +13,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from revcol_backbone.config_model import build_model, read_model_config
-from revcol_backbone.network_input import make_batch
-from revcol_backbone.similarity import MinibatchCKA
+from revcol_backbone.analysis.cka import MinibatchCKA
+from revcol_backbone.analysis.network_input import make_batch
+from revcol_backbone.engine.building import build_model, read_model_config
 from tests.tools.small_configs import write_backbone, write_detector, write_segmentor
 from tools.visualize_columns import INPUT, SCORES, TOP_LEVEL, main, spread
 

@@ -1,0 +1,1 @@
+"""What only the tools use: FLOPs, similarity, column outputs, memory, timing."""

@@ -1,0 +1,1 @@
+"""Checkpoint files: finding, downloading, reading, fitting and writing them."""

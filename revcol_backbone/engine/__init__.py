@@ -1,0 +1,1 @@
+"""What plugs into mmengine: hooks, precision, layer decay, sharding, test-time augmentation."""

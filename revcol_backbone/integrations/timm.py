@@ -1,0 +1,299 @@
+"""RevCol through timm: ``timm.create_model('revcol_tiny')`` once this module is imported.
+
+The network is :class:`~revcol_backbone.RevCol` itself, under ``backbone``, with timm's head of
+pooling, LayerNorm and Linear on its last level, under ``cls``. The published files have
+classification heads of another layout, which are not loaded: ``pretrained=True`` loads the
+backbone, into models without a head or with one that is to be trained.
+
+Importing :mod:`revcol_backbone` does not import this module, so that timm stays optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import NormMlpClassifierHead
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from revcol_backbone.checkpoints.pretrained import load_pretrained
+from revcol_backbone.checkpoints.reading import weights_entry
+from revcol_backbone.checkpoints.sources import PUBLISHED
+from revcol_backbone.checkpoints.state_dict import check_match, pad_kernels, select_backbone
+from revcol_backbone.revcol import INIT_STD, RevCol
+from revcol_backbone.variants import LEVELS, VARIANTS
+
+IMAGENET_CLASSES = 1000
+# RevCol-XL's weights were not published.
+_PRETRAINED = {
+    'tiny': 'revcol_tiny_1k.pth',
+    'small': 'revcol_small_1k.pth',
+    'base': 'revcol_base_1k.pth',
+    'large': 'revcol_large_22k_1kft_224.pth',
+    'huge': 'revcol_huge_megdata_in1k.pth',
+}
+
+
+class RevColClassifier(nn.Module):
+    """A RevCol with timm's interface for classifiers and feature extractors.
+
+    Args:
+        arch: As for :class:`~revcol_backbone.RevCol`.
+        num_classes: Outputs of the head; 0 leaves out the last linear layer. Default 1000.
+        in_chans: Channels of the image; RevCol takes 3.
+        global_pool: ``'avg'`` (default), ``'max'`` or ``'avgmax'``.
+        drop_rate: Dropout before the last linear layer. Default 0.
+        drop_path_rate: Stochastic depth rate of the last block of each column. Default 0.
+        **backbone: Further arguments of RevCol: ``kernel_size``, ``save_memory``,
+            ``anchor_every``, ``frozen_columns``.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        arch: Any,
+        num_classes: int = IMAGENET_CLASSES,
+        in_chans: int = 3,
+        global_pool: str = 'avg',
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        **backbone: Any,
+    ) -> None:
+        super().__init__()
+        if in_chans != 3:
+            raise ValueError(f'RevCol takes images of 3 channels, not in_chans={in_chans}.')
+        if global_pool not in ('avg', 'max', 'avgmax'):
+            raise ValueError(
+                f'RevCol global_pool={global_pool!r} is not allowed; give avg, max or avgmax.'
+            )
+        self.backbone = RevCol(arch, drop_path_rate=drop_path_rate, **backbone)
+        # Features pass through these, so that timm's hooks have modules to look at.
+        self.levels = nn.ModuleList(nn.Identity() for _ in range(LEVELS))
+        channels = self.backbone.arch.channels
+        self.feature_info = [
+            {'num_chs': width, 'reduction': 4 * 2**level, 'module': f'levels.{level}'}
+            for level, width in enumerate(channels)
+        ]
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.head_hidden_size = channels[-1]
+        self.drop_rate = drop_rate
+        self.cls = NormMlpClassifierHead(
+            self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate
+        )
+        _initialize_linear(self.cls.fc)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify images (B, 3, H, W): logits (B, num_classes), or (B, C[3]) without classes."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last level of the last column, (B, C[3], H / 32, W / 32)."""
+        return self._forward_levels(x)[-1]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify features; ``pre_logits`` stops before the last linear layer."""
+        return self.cls(x, pre_logits=pre_logits)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Levels of the last column, as timm's feature extractors ask for them.
+
+        Args:
+            x: Images (B, 3, H, W).
+            indices: Levels, or how many of the last ones; ``None`` for all four.
+            norm: No effect: the levels have no norm of their own.
+            stop_early: No effect: every level of the last column needs all columns.
+            output_fmt: Only ``'NCHW'``.
+            intermediates_only: Leave out the first of the two results.
+
+        Returns:
+            The last level and the list of chosen levels.
+        """
+        if output_fmt != 'NCHW':
+            raise ValueError(f'RevCol output_fmt={output_fmt!r} is not allowed; give NCHW.')
+        chosen, _ = feature_take_indices(LEVELS, indices)
+        features = self._forward_levels(x)
+        intermediates = [features[index] for index in chosen]
+        return intermediates if intermediates_only else (features[-1], intermediates)
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Drop the head, for feature extraction; every level needs the whole backbone."""
+        chosen, _ = feature_take_indices(LEVELS, indices)
+        if prune_norm or prune_head:
+            self.cls = nn.Identity()
+            self.num_classes = 0
+        return chosen
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.cls.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put in a fresh last linear layer of ``num_classes`` outputs, none for 0."""
+        self.num_classes = num_classes
+        self.cls.reset(num_classes, global_pool)
+        _initialize_linear(self.cls.fc)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch RevCol's memory-saving backward on or off."""
+        self.backbone.save_memory = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """The parameters besides 1-D ones that take no weight decay (spec: alpha)."""
+        return {name for name, _ in self.named_parameters() if '.alpha' in name}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """How timm groups the parameters: stem, columns or blocks, head."""
+        block = r'^backbone\.subnet(\d+)\.level(\d+)\.blocks\.(\d+)'
+        column = r'^backbone\.subnet(\d+)'
+        return {
+            'stem': r'^backbone\.stem',
+            'blocks': column if coarse else [(block, None), (column, None)],
+        }
+
+    def load_pretrained(self, checkpoint: str) -> None:
+        """Load the backbone of a published file; timm calls this for ``pretrained=True``.
+
+        Raises:
+            ValueError: The model has a head for ImageNet, which would stay untrained, or the file
+                does not fit.
+        """
+        self.check_head(checkpoint)
+        load_pretrained(self.backbone, checkpoint)
+
+    def check_head(self, source: object) -> None:
+        """Raise a ValueError if backbone weights would leave a head for ImageNet untrained."""
+        if self.num_classes == IMAGENET_CLASSES:
+            raise ValueError(
+                f'{source} gives the backbone only, so a head of {IMAGENET_CLASSES} classes would '
+                'be untrained; use `features_only=True`, `num_classes=0` or the number of classes '
+                'of a head that you train.'
+            )
+
+    def _forward_levels(self, x: Tensor) -> list[Tensor]:
+        return [
+            level(feature) for level, feature in zip(self.levels, self.backbone(x), strict=True)
+        ]
+
+
+def fit_weights(checkpoint: Mapping[str, Any], model: RevColClassifier) -> dict[str, Tensor]:
+    """Turn a published file, or one of this class, into the model's state dict.
+
+    timm calls this where another file was named for ``pretrained=True``.
+
+    Raises:
+        ValueError: The file does not fit, or its head is not ours and would stay untrained.
+    """
+    source = Path('The file for pretrained=True')
+    entry = weights_entry(checkpoint, source)
+    weights = checkpoint if entry is None else checkpoint[entry]
+    stored = select_backbone(weights, source)
+    fitted, _ = pad_kernels(stored, model.backbone.kernel_size)
+    check_match(stored, fitted, model.backbone.state_dict(), source)
+    head = {f'cls.{key}': value for key, value in model.cls.state_dict().items()}
+    if head.keys() <= weights.keys():
+        head = {key: weights[key] for key in head}
+    else:
+        model.check_head(source)
+    return {f'backbone.{key}': value for key, value in fitted.items()} | head
+
+
+def _initialize_linear(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Linear):
+        nn.init.trunc_normal_(layer.weight, std=INIT_STD)
+        nn.init.zeros_(layer.bias)
+
+
+def _default_cfg(arch: str) -> dict[str, Any]:
+    name = _PRETRAINED.get(arch)
+    return {
+        'url': PUBLISHED[name] if name else '',
+        'custom_load': True,
+        'num_classes': IMAGENET_CLASSES,
+        'input_size': (3, 224, 224),
+        'pool_size': (7, 7),
+        'crop_pct': 0.875,
+        'interpolation': 'bicubic',
+        'mean': IMAGENET_DEFAULT_MEAN,
+        'std': IMAGENET_DEFAULT_STD,
+        'first_conv': 'backbone.stem.0',
+        'classifier': 'cls.fc',
+        'license': 'apache-2.0',
+        'paper_ids': 'arXiv:2212.11696',
+        'paper_name': 'Reversible Column Networks',
+        'origin_url': 'https://github.com/megvii-research/RevCol',
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {f'revcol_{arch}.untagged': _default_cfg(arch) for arch in VARIANTS}
+)
+
+
+def _create(arch: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    if kwargs.get('features_only'):
+        kwargs['num_classes'] = 0
+    return build_model_with_cfg(
+        RevColClassifier,
+        f'revcol_{arch}',
+        pretrained,
+        pretrained_filter_fn=fit_weights,
+        feature_cfg={'out_indices': tuple(range(LEVELS)), 'feature_cls': 'getter'},
+        arch=arch,
+        **kwargs,
+    )
+
+
+@register_model
+def revcol_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """RevCol-T; arguments of :class:`RevColClassifier`, or ``features_only``, ``out_indices``."""
+    return _create('tiny', pretrained, **kwargs)
+
+
+@register_model
+def revcol_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """RevCol-S; arguments as for :func:`revcol_tiny`."""
+    return _create('small', pretrained, **kwargs)
+
+
+@register_model
+def revcol_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """RevCol-B; arguments as for :func:`revcol_tiny`."""
+    return _create('base', pretrained, **kwargs)
+
+
+@register_model
+def revcol_large(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """RevCol-L; arguments as for :func:`revcol_tiny`."""
+    return _create('large', pretrained, **kwargs)
+
+
+@register_model
+def revcol_xlarge(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """RevCol-XL; arguments as for :func:`revcol_tiny`."""
+    return _create('xlarge', pretrained, **kwargs)
+
+
+@register_model
+def revcol_huge(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """RevCol-H; arguments as for :func:`revcol_tiny`."""
+    return _create('huge', pretrained, **kwargs)

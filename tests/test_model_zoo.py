@@ -1,0 +1,84 @@
+"""model-index.yml and its metafiles: valid by the convention, complete, and as published."""
+
+import re
+
+import modelindex
+import pytest
+
+from revcol_backbone.checkpoints.sources import PUBLISHED
+from revcol_backbone.model_zoo import read_model_index
+from revcol_backbone.published import DETECTORS, SEGMENTORS
+from tests.configs import ROOT, load_config
+
+MODELS = read_model_index(ROOT / 'model-index.yml')
+every_model = pytest.mark.parametrize('model', MODELS, ids=lambda model: model.name)
+
+
+def test_the_index_is_valid_by_the_convention():
+    index = modelindex.load(str(ROOT / 'model-index.yml'))
+    index.check(silent=True)
+    errors = []
+    for models in index.models, index.collections:
+        for entry in models:
+            entry.check(silent=True)
+            errors += entry.check_errors
+    assert errors == []
+    assert index.check_errors == set()
+    assert len(list(index.models)) == len(MODELS) == 25
+    collections = {collection.name for collection in index.collections}
+    assert {model.in_collection for model in index.models} == collections
+
+
+@every_model
+def test_a_model_has_the_name_of_its_config_which_exists(model):
+    assert (ROOT / model.config).is_file()
+    assert re.fullmatch(r'(det|seg)_configs/' + model.name + r'\.py', model.config)
+
+
+def test_every_config_with_published_figures_is_in_the_index():
+    indexed = {model.config for model in MODELS}
+    assert indexed >= {row.model for row in (*DETECTORS, *SEGMENTORS)}
+
+
+@every_model
+def test_parameters_and_flops_are_those_of_the_verification(model):
+    rows = {row.model: row for row in (*DETECTORS, *SEGMENTORS)}
+    if model.config in rows:
+        row = rows[model.config]
+        assert model.metadata.get('Parameters') == row.parameters
+        assert model.metadata.get('FLOPs') == row.flops
+        counted = row.impossible and row.impossible.counted
+        assert model.metadata.get('Parameters Counted') == counted
+    else:
+        assert model.name in ('revcol_h_htc', 'revcol_h_dino', 'revcol_h_mask2former')
+        assert not {'Parameters', 'FLOPs'} & model.metadata.keys()
+
+
+def test_every_published_fine_tuned_file_belongs_to_one_model():
+    fine_tuned = {
+        url
+        for url in PUBLISHED.values()
+        if re.search(r'/(detection|segmentation)/', url) and 'k7padded' not in url
+    }
+    assert len(fine_tuned) == 11
+    weights = [model.weights for model in MODELS if model.weights]
+    assert sorted(weights) == sorted(fine_tuned)
+
+
+@every_model
+def test_a_files_name_fits_its_backbone(model):
+    size = {'T': 'tiny', 'S': 'small', 'B': 'base', 'L': 'large', 'H': 'huge'}
+    if model.weights:
+        assert f'_{size[model.metadata["Backbone"][-1]]}_' in model.weights
+        arch = load_config(model.config).model.backbone.arch
+        assert arch == size[model.metadata['Backbone'][-1]]
+
+
+def test_the_headline_figures_are_the_published_ones():
+    figures = {model.name: dict(model.figures) for model in MODELS}
+    assert figures['revcol_t_cascade'] == {'box AP': 50.8, 'mask AP': 44.0}
+    assert figures['revcol_h_htc'] == {'box AP': 61.1, 'mask AP': 53.0}
+    assert figures['revcol_h_dino'] == {'box AP': 63.8}
+    assert figures['revcol_b_upernet'] == {'mIoU': 49.0, 'mIoU(ms+flip)': 50.1}
+    assert figures['revcol_h_mask2former'] == {'mIoU': 60.4, 'mIoU(ms+flip)': 61.0}
+    assert figures['rednet50_upernet'] == {'mIoU': 80.6}

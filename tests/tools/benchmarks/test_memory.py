@@ -1,0 +1,32 @@
+"""The memory benchmark, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[3] / 'tools/benchmarks/memory.py'
+
+
+@pytest.mark.slow
+def test_it_writes_a_table_json_and_a_plot(tmp_path: Path) -> None:
+    arguments = '--columns 2 4 --modes checkpoint anchor_0 anchor_1 --rounds 1 --size 64 64'
+    small = '--channels 4 8 8 8 --layers 1 1 1 1 --device cpu --out out'
+    command = [sys.executable, str(TOOL), *arguments.split(), *small.split()]
+    printed = subprocess.run(
+        command, cwd=tmp_path, text=True, capture_output=True, check=True
+    ).stdout
+    content = json.loads((tmp_path / 'out/memory.json').read_text())
+    found = {(row['columns'], row['mode']): row for row in content['results']}
+    assert len(found) == 8
+    assert '| 4 | anchor_every=0 |' in printed
+    assert 'Growth per column, from 2 to 4 columns' in printed
+    assert found[4, 'plain']['peak_mib'] > found[4, 'anchor_0']['peak_mib']
+    assert found[4, 'plain']['gradient_error'] == 0
+    assert 0 < found[4, 'anchor_0']['gradient_error'] < 1e-4
+    assert found[4, 'checkpoint']['gradient_error'] < 1e-6
+    assert (tmp_path / 'out/memory.png').read_bytes().startswith(b'\x89PNG')
