@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from revcol_backbone.cli import report_errors
 from revcol_backbone.dataset_check import LAYOUTS, check_dataset
 from revcol_backbone.dataset_check.check import DEFAULT_SAMPLE
 
@@ -48,22 +49,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the check; the exit status is 1 if there are problems."""
     args = parse_arguments(arguments)
-    try:
-        report = check_dataset(args.name, args.root, args.splits, args.sample, args.counts)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'check_dataset: {error}')
+    report = check_dataset(args.name, args.root, args.splits, args.sample, args.counts)
     for finding in report.findings:
         print(finding)
     for number, problem in enumerate(report.problems, start=1):
         print(f'problem {number}: {problem}')
     title = LAYOUTS[args.name].title
     if report.problems:
-        sys.exit(f'{title} in {args.root} is not usable: {len(report.problems)} problems')
+        count = len(report.problems)
+        raise ValueError(
+            f'{title} in {args.root} is not usable: {count} problem{"s" if count > 1 else ""}'
+        )
     print(f'{title} in {args.root} is complete')
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

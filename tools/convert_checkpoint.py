@@ -30,6 +30,7 @@ from revcol_backbone.checkpoints.state_dict import (
     select_backbone,
 )
 from revcol_backbone.checkpoints.writing import HASH_DIGITS, SUFFIXES, write_checkpoint
+from revcol_backbone.cli import report_errors
 
 EXAMPLES = """examples:
   # RevCol-H for downstream use: backbone only, 7x7 kernels, half the size
@@ -232,18 +233,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error is one sentence and exit status 1."""
+    """Run the command; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
     conversion = Conversion(args.strip_heads, args.kernel_size, args.dtype)
-    try:
-        path = convert_checkpoint(
-            args.source, args.target, conversion, args.publish, args.overwrite
-        )
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'convert_checkpoint: {error}')
+    path = convert_checkpoint(args.source, args.target, conversion, args.publish, args.overwrite)
     print(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

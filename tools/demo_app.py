@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from revcol_backbone.cli import report_errors
 from revcol_backbone.inference import load_predictor
 from revcol_backbone.inference.images import EXTENSIONS
 
@@ -33,7 +34,7 @@ def find_examples(folder: Path) -> list[Path]:
         raise ValueError(f'{folder} is not a folder; correct --examples.')
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
     if not pictures:
-        raise ValueError(f'{folder} holds no pictures ({", ".join(EXTENSIONS)}); leave --examples.')
+        raise ValueError(f'{folder} holds no pictures ({", ".join(EXTENSIONS)}); omit --examples.')
     return pictures[:EXAMPLES_SHOWN]
 
 
@@ -100,17 +101,15 @@ def _megabytes(text: str) -> float:
     return size
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error is one sentence and exit status 1."""
+    """Run the command; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
     # About losses, which only training uses, and about the packages' own code.
     warnings.filterwarnings('ignore', module=r'(mmdet|mmengine|mmseg)\.')
     warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
-    try:
-        run_demo(args)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'demo_app: {error}')
+    run_demo(args)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -18,6 +18,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from revcol_backbone.checkpoints.pretrained import load_pretrained
+from revcol_backbone.cli import report_errors
 from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import (
     DEFAULT_OPSET,
@@ -56,13 +57,10 @@ IN_PYTHON = (
 )
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error is one sentence and exit status 1."""
-    args = parse_arguments(arguments)
-    try:
-        export(args)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'export: {error}')
+    """Run the command; ``None`` means the command line of this process."""
+    export(parse_arguments(arguments))
 
 
 def export(args: argparse.Namespace) -> None:
@@ -195,4 +193,4 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

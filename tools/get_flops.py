@@ -29,31 +29,28 @@ from revcol_backbone.analysis.flops import (
     has_transformer,
 )
 from revcol_backbone.analysis.transformer_flops import OTHER, count_transformer_by_part
+from revcol_backbone.cli import report_errors
 from revcol_backbone.engine.building import read_model_config
 
 # Those of the published figures: COCO, ADE20K at a crop of 512, ImageNet.
 SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048), None: (224, 224)}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; returns the exit status."""
+@report_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
     # What the libraries say about themselves would tear the table apart.
     warnings.filterwarnings('ignore', category=UserWarning)
-    try:
-        config = read_model_config(args.config)
-        shape = args.shape or SHAPES.get(config.get('default_scope'), SHAPES[None])
-        model = build_on_meta(config)
-        parameters = count_parameters_by_part(model)
-        count = count_transformer_by_part if has_transformer(model) else count_by_part
-        multiply_adds = count(model, *shape)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    config = read_model_config(args.config)
+    shape = args.shape or SHAPES.get(config.get('default_scope'), SHAPES[None])
+    model = build_on_meta(config)
+    parameters = count_parameters_by_part(model)
+    count = count_transformer_by_part if has_transformer(model) else count_by_part
+    multiply_adds = count(model, *shape)
     print(f'{args.config.stem}: {type(model).__name__}, one image of {shape[0]} x {shape[1]}\n')
     print(format_table(parameters, multiply_adds))
     print(f'\n{describe_convention(model)}')
-    return 0
 
 
 def count_parameters_by_part(model: nn.Module) -> dict[str, int]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from revcol_backbone.cli import report_errors
 from revcol_backbone.inference.command_line import run
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; ``None`` means the command line of this process."""
     return run('mmdet', __doc__, arguments)

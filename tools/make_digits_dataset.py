@@ -15,6 +15,7 @@ scene is composed here. Written as::
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
@@ -25,6 +26,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from sklearn.datasets import load_digits, load_sample_images
+
+from revcol_backbone.cli import report_errors
 
 SPLITS = ('train', 'val')
 # A change to what is drawn has to raise this, so that older data sets are not taken for new ones.
@@ -322,6 +325,7 @@ def _read_json(path: Path) -> dict | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the data set from the command line."""
     default = Settings()
@@ -332,13 +336,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--size', type=int, default=default.size, help='image side in pixels')
     parser.add_argument('--seed', type=int, default=default.seed)
     args = parser.parse_args(arguments)
-    try:
-        settings = Settings(args.train, args.val, args.size, args.seed)
-        written = DigitsDataset(settings).write(args.out)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    settings = Settings(args.train, args.val, args.size, args.seed)
+    written = DigitsDataset(settings).write(args.out)
     print(f'{args.out}: {"made" if written else "there already"}, {args.train} + {args.val} images')
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from revcol_backbone.cli import report_errors
 from revcol_backbone.model_zoo import IndexedModel, read_model_index
 
 ROOT = Path(__file__).parents[1]
@@ -88,25 +89,26 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error is one sentence and exit status 1."""
+    """Write the tables; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
+    text = args.readme.read_text(encoding='utf-8')
     try:
-        text = args.readme.read_text(encoding='utf-8')
         new = replace_between_markers(text, make_tables(read_model_index(args.index)))
-        if args.check:
-            if new != text:
-                sys.exit(
-                    f'make_model_tables: the tables in {args.readme} are not those of '
-                    f'{args.index}; run `python tools/make_model_tables.py`.'
-                )
-            return
-        partial = args.readme.with_name(f'{args.readme.name}.part')
-        partial.write_text(new, encoding='utf-8')
-        os.replace(partial, args.readme)
-    except (OSError, ValueError) as error:
-        sys.exit(f'make_model_tables: {args.readme} was not written: {error}')
+    except ValueError as error:
+        raise ValueError(f'{args.readme} was not written: {error}') from None
+    if args.check:
+        if new != text:
+            raise ValueError(
+                f'the tables in {args.readme} are not those of {args.index}; run '
+                '`python tools/make_model_tables.py`.'
+            )
+        return
+    partial = args.readme.with_name(f'{args.readme.name}.part')
+    partial.write_text(new, encoding='utf-8')
+    os.replace(partial, args.readme)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

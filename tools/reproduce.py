@@ -16,6 +16,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from revcol_backbone.checkpoints.verify import fetch_published
+from revcol_backbone.cli import report_errors
 from revcol_backbone.dataset_check import LAYOUTS, check_dataset
 from revcol_backbone.dataset_check.check import DEFAULT_SAMPLE
 from revcol_backbone.engine.fine_tuned_hook import FineTunedCheckpointHook
@@ -148,8 +149,8 @@ def reproduce(args: argparse.Namespace) -> int:
     report = check_dataset(data, root, ('val',), args.sample, counts)
     if report.problems:
         raise ValueError(
-            f'{LAYOUTS[data].title} is not usable, and {model.name} was not tested:\n'
-            + '\n'.join(report.problems)
+            f'{LAYOUTS[data].title} is not usable, and {model.name} was not tested: '
+            + ' '.join(report.problems)
         )
     config.load_from = str(locate_weights(model, args.checkpoint))
     config.launcher = args.launcher
@@ -201,21 +202,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return args
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a missing thing is told in words, with exit status 1."""
+@report_errors
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0 if every figure is reached."""
     args = parse_arguments(arguments)
-    try:
-        if args.list:
-            for model in read_model_index(args.index):
-                file = model.weights or 'no file was published'
-                print(f'{model.name:<30} {model.dataset:<11} {file}')
-            return
-        short = reproduce(args)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'reproduce: {error}')
-    if short:
-        sys.exit(1)
+    if args.list:
+        for model in read_model_index(args.index):
+            file = model.weights or 'no file was published'
+            print(f'{model.name:<30} {model.dataset:<11} {file}')
+        return 0
+    return 1 if reproduce(args) else 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

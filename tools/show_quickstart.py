@@ -14,6 +14,8 @@ from mmengine.fileio import load
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from revcol_backbone.cli import report_errors
+
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgb  # noqa: E402
@@ -246,8 +248,9 @@ def _draw_label_map(axis: plt.Axes, image: np.ndarray, label_map: np.ndarray) ->
     axis.imshow(overlay, extent=_extent(image), interpolation='nearest')
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, save the pictures; returns 1 if a figure is missed, else 0."""
+@report_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table and save the pictures; the exit status is 1 if a figure is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
     parser.add_argument('--data', type=Path, default=Path('data/digits'))
@@ -258,8 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print('Predictions beside ground truth:', *pictures)
     missed = [name for name, wanted in WANTED.items() if figures[name] < wanted]
     if missed:
-        print(f'error: {" and ".join(missed)} missed what is wanted.', file=sys.stderr)
-    return 1 if missed else 0
+        raise ValueError(f'{" and ".join(missed)} missed what is wanted.')
 
 
 if __name__ == '__main__':

@@ -31,6 +31,7 @@ from revcol_backbone.analysis.flops import (
     count_parameters,
     model_multiply_adds,
 )
+from revcol_backbone.cli import report_errors
 from revcol_backbone.published import (
     BACKBONES,
     CLASSIFIERS,
@@ -68,6 +69,7 @@ class Comparison:
     by_rounding: bool = False
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables; returns the exit status."""
     wanted = parse_arguments(arguments).models
@@ -76,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for title, models in SECTIONS.items()
     }
     if not any(sections.values()):
-        sys.exit(f'verify_published: no published model has {" or ".join(wanted)} in its name.')
+        raise ValueError(
+            f'no published model has {" or ".join(wanted)} in its name; omit MODEL to see all.'
+        )
     # What the libraries say about themselves would tear the tables apart.
     warnings.filterwarnings('ignore', category=UserWarning)
     missed = 0

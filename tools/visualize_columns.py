@@ -36,6 +36,7 @@ from revcol_backbone.analysis.cka import MinibatchCKA, split_evenly
 from revcol_backbone.analysis.columns import watch_columns
 from revcol_backbone.analysis.network_input import cover, describe_batch, find_images, make_batch
 from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.cli import report_errors
 from revcol_backbone.column import Features
 from revcol_backbone.engine.building import build_model, read_model_config, require_revcol
 from revcol_backbone.inference.images import read_image
@@ -52,15 +53,10 @@ DOTS_PER_INCH = 110
 BRIGHTEST = 99  # percentile of a map that the brightest colour stands for
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the figures; returns the exit status."""
-    args = parse_arguments(arguments)
-    try:
-        visualize(args)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+@report_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; ``None`` means the command line of this process."""
+    visualize(parse_arguments(arguments))
 
 
 def visualize(args: argparse.Namespace) -> None:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from revcol_backbone.cli import INTERRUPTED
 from revcol_backbone.inference.files import Outcome, predict_files
 from revcol_backbone.inference.loading import load_predictor
 from revcol_backbone.inference.predictor import SCORE_THRESHOLD
-
-INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended
 
 
 def run(package: str, description: str, arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +26,9 @@ def run(package: str, description: str, arguments: Sequence[str] | None = None) 
 
     Returns:
         The exit status: 0, 1 if something could not be predicted, 130 after an interruption.
+
+    Raises:
+        ImportError, OSError, ValueError: Nothing could be predicted; the message says why.
     """
     args = _parse(package, description, arguments)
     # About losses, which only training uses, and about the packages' own code.
@@ -36,9 +38,6 @@ def run(package: str, description: str, arguments: Sequence[str] | None = None) 
     except KeyboardInterrupt:
         print('Interrupted; the same command goes on where it stopped.', file=sys.stderr)
         return INTERRUPTED
-    except (ImportError, OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
     _report(outcome)
     return 1 if outcome.failures else 0
 

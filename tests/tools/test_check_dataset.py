@@ -10,6 +10,7 @@ from tests.dataset_trees import (
     only_problem,
     problems_of,
 )
+from tests.tools.commands import error_of
 from tools.check_dataset import main
 
 every_data_set = pytest.mark.parametrize('name', TREES)
@@ -56,10 +57,11 @@ def test_the_published_counts_are_those_of_the_data_sets():
 
 @every_data_set
 def test_problems_are_numbered_and_end_in_exit_status_one(name, tree, capsys):
-    with pytest.raises(SystemExit) as exit_of:
-        main([name, str(tree), '--counts', '4', '2'])
-    assert 'is not usable: 1 problem' in exit_of.value.code
-    assert 'problem 1: ' in capsys.readouterr().out
+    assert main([name, str(tree), '--counts', '4', '2']) == 1
+    output = capsys.readouterr()
+    assert output.err.startswith('error: ')
+    assert output.err.endswith('is not usable: 1 problem\n')
+    assert 'problem 1: ' in output.out
 
 
 @every_data_set
@@ -111,6 +113,4 @@ def test_an_option_that_makes_no_sense_is_one_sentence(tmp_path):
         (['--sample', '-1'], 'a sample of -1 images'),
         (['--counts', '3'], '1 counts were given for 2 splits'),
     ):
-        with pytest.raises(SystemExit) as exit_of:
-            main(['coco', str(tmp_path), *options])
-        assert words in exit_of.value.code
+        assert words in error_of(main, 'coco', tmp_path, *options)

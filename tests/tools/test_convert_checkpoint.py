@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from revcol_backbone import RevCol, load_pretrained
 from tests.golden import TOY_ARCHITECTURES, fill, image
 from tests.malicious import Calls
+from tests.tools.commands import error_of
 from tools.convert_checkpoint import main
 
 TOY = TOY_ARCHITECTURES['toy_k3']['arch']
@@ -65,13 +66,7 @@ def detector(tmp_path, trained):
 
 
 def convert(*arguments):
-    main([str(argument) for argument in arguments])
-
-
-def error_of(*arguments):
-    with pytest.raises(SystemExit) as raised:
-        convert(*arguments)
-    return str(raised.value)
+    assert main([str(argument) for argument in arguments]) == 0
 
 
 def weights_in(path):
@@ -165,7 +160,7 @@ def test_published_file_carries_its_hash_and_the_same_input_gives_the_same_name(
 
 def test_value_that_overflows_is_an_error(tmp_path):
     torch.save({'head.scale': torch.tensor([1e6])}, tmp_path / 'in.pth')
-    message = error_of(tmp_path / 'in.pth', tmp_path / 'out.pth', '--dtype', 'float16')
+    message = error_of(main, tmp_path / 'in.pth', tmp_path / 'out.pth', '--dtype', 'float16')
     assert 'too large for float16 (head.scale); use bfloat16' in message
     convert(tmp_path / 'in.pth', tmp_path / 'out.pth', '--dtype', 'bfloat16')
 
@@ -175,14 +170,16 @@ def test_input_is_never_overwritten(tmp_path, classifier, name):
     before = classifier.read_bytes()
     (tmp_path / 'link.pth').symlink_to(classifier)
     target = tmp_path / name.format(folder=tmp_path.name)
-    assert 'is the input itself' in error_of(classifier, target, '--overwrite')
+    assert 'is the input itself' in error_of(main, classifier, target, '--overwrite')
     assert classifier.read_bytes() == before
 
 
 def test_other_file_is_overwritten_on_request_only(tmp_path, classifier):
     target = tmp_path / 'out.pth'
     target.write_bytes(b'mine')
-    assert f'{target} exists; give another name or --overwrite' in error_of(classifier, target)
+    assert f'{target} exists; give another name or --overwrite' in error_of(
+        main, classifier, target
+    )
     assert target.read_bytes() == b'mine'
     convert(classifier, target, '--overwrite')
     assert 'stem.0.weight' in weights_in(target)
@@ -190,7 +187,7 @@ def test_other_file_is_overwritten_on_request_only(tmp_path, classifier):
 
 def test_incomplete_backbone_is_not_stripped_into_a_file(tmp_path, trained):
     torch.save({k: v for k, v in trained.items() if 'subnet1' not in k}, tmp_path / 'in.pth')
-    message = error_of(tmp_path / 'in.pth', tmp_path / 'out.pth', '--strip-heads')
+    message = error_of(main, tmp_path / 'in.pth', tmp_path / 'out.pth', '--strip-heads')
     assert 'does not fit the model' in message
     assert not (tmp_path / 'out.pth').exists()
 
@@ -207,7 +204,7 @@ def test_incomplete_backbone_is_not_stripped_into_a_file(tmp_path, trained):
 )
 def test_file_that_cannot_be_converted_as_asked_says_why(tmp_path, content, options, reason):
     torch.save(content, tmp_path / 'in.pth')
-    assert reason in error_of(tmp_path / 'in.pth', tmp_path / 'out.pth', *options)
+    assert reason in error_of(main, tmp_path / 'in.pth', tmp_path / 'out.pth', *options)
     assert [path.name for path in tmp_path.iterdir()] == ['in.pth']
 
 
@@ -216,12 +213,14 @@ def test_file_that_cannot_be_converted_as_asked_says_why(tmp_path, content, opti
     [(4, 'give a positive odd number'), (-1, 'give a positive odd number'), (1, 'become smaller')],
 )
 def test_kernel_sizes_that_make_no_sense_are_refused(tmp_path, classifier, size, reason):
-    assert reason in error_of(classifier, tmp_path / 'out.pth', '--kernel-size', size)
+    assert reason in error_of(main, classifier, tmp_path / 'out.pth', '--kernel-size', size)
 
 
 def test_missing_input_and_unknown_suffix_are_named(tmp_path, classifier):
-    assert 'missing.pth is not a file' in error_of(tmp_path / 'missing.pth', tmp_path / 'out.pth')
-    assert 'must end in one of .pth' in error_of(classifier, tmp_path / 'out.onnx')
+    assert 'missing.pth is not a file' in error_of(
+        main, tmp_path / 'missing.pth', tmp_path / 'out.pth'
+    )
+    assert 'must end in one of .pth' in error_of(main, classifier, tmp_path / 'out.onnx')
 
 
 def test_code_in_the_input_is_not_run(tmp_path, trained):
@@ -229,7 +228,7 @@ def test_code_in_the_input_is_not_run(tmp_path, trained):
         {'model': trained, 'config': Calls(os.mkdir, str(tmp_path / 'witness'))},
         tmp_path / 'in.pth',
     )
-    message = error_of(tmp_path / 'in.pth', tmp_path / 'out.pth')
+    message = error_of(main, tmp_path / 'in.pth', tmp_path / 'out.pth')
     assert 'was not read, because it asks for ' in message
     assert not (tmp_path / 'witness').exists()
 

@@ -17,6 +17,7 @@ from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import TOLERANCES, load_onnx
 from revcol_backbone.inference.config import read_config
 from tests.tiny_runs import tiny_detector, tiny_segmentor
+from tests.tools.commands import error_of
 from tools.export import main
 
 TOOL = Path(__file__).parents[2] / 'tools/export.py'
@@ -52,13 +53,7 @@ def detector(tmp_path_factory):
 
 
 def run_tool(*arguments: object) -> None:
-    main([str(argument) for argument in arguments])
-
-
-def failure(*arguments: object) -> str:
-    with pytest.raises(SystemExit) as caught:
-        run_tool(*arguments)
-    return str(caught.value.code)
+    assert main([str(argument) for argument in arguments]) == 0
 
 
 @pytest.mark.slow
@@ -156,8 +151,10 @@ def test_a_backbone_takes_a_pre_training_checkpoint_in_half_precision(detector, 
 def test_a_file_that_differs_from_pytorch_is_not_left_behind(segmentor, tmp_path, monkeypatch):
     monkeypatch.setitem(TOLERANCES, torch.bfloat16, 1e-9)
     options = ('--format', 'torch-export', '--dtype', 'bfloat16', '--static', *SHAPE)
-    message = failure(*segmentor, '--part', 'backbone', '--out', tmp_path / 'a.pt2', *options)
-    assert 'export: The exported graph differs from PyTorch by' in message
+    message = error_of(
+        main, *segmentor, '--part', 'backbone', '--out', tmp_path / 'a.pt2', *options
+    )
+    assert 'The exported graph differs from PyTorch by' in message
     assert not list(tmp_path.iterdir())
 
 
@@ -184,7 +181,7 @@ def test_what_cannot_be_done_is_one_sentence_and_writes_nothing(
     there = tmp_path / 'there.onnx'
     there.write_text('mine')
     files = {'CONFIG': segmentor[0], 'CHECKPOINT': segmentor[1], 'OTHER': detector[1]}
-    found = failure('--part', 'segmentor', *SHAPE, *(files.get(o, o) for o in options))
+    found = error_of(main, '--part', 'segmentor', *SHAPE, *(files.get(o, o) for o in options))
     assert pytest.raises(ValueError, match=message).matches(ValueError(found)), found
     assert '\n' not in found
     assert list(tmp_path.iterdir()) == [there]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.tools.commands import error_of
 from tools.make_model_tables import BEGIN, END, main
 
 
@@ -42,18 +43,15 @@ def test_a_row_has_figures_size_config_and_file(readme):
 
 def test_check_passes_after_writing_and_fails_before_without_touching_the_file(readme):
     before = readme.read_text()
-    with pytest.raises(SystemExit) as exit_of:
-        main(['--readme', str(readme), '--check'])
-    assert 'run `python tools/make_model_tables.py`' in exit_of.value.code
+    error = error_of(main, '--readme', readme, '--check')
+    assert 'run `python tools/make_model_tables.py`' in error
     assert readme.read_text() == before
-    main(['--readme', str(readme)])
-    main(['--readme', str(readme), '--check'])
+    assert main(['--readme', str(readme)]) == 0
+    assert main(['--readme', str(readme), '--check']) == 0
 
 
 @pytest.mark.parametrize('text', ['', f'{BEGIN}\n', f'{END}\n{BEGIN}\n', f'{BEGIN}{BEGIN}{END}'])
 def test_a_readme_without_its_markers_is_an_error_and_stays(text, readme):
     readme.write_text(text)
-    with pytest.raises(SystemExit) as exit_of:
-        main(['--readme', str(readme)])
-    assert f'needs the lines {BEGIN} and {END}' in exit_of.value.code
+    assert f'needs the lines {BEGIN} and {END}' in error_of(main, '--readme', readme)
     assert readme.read_text() == text

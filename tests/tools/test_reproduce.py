@@ -10,6 +10,7 @@ from tests.dataset_trees import make_ade20k_tree, make_coco_tree
 from tests.det_configs.test_cascade import shrink as shrink_detector
 from tests.file_server import serve
 from tests.seg_configs.test_upernet import shrink as shrink_segmentor
+from tests.tools.commands import error_of
 from tools.reproduce import compare, main
 
 
@@ -66,12 +67,6 @@ def write_index(tmp_path, folder, dataset, figures, weights):
     return ['tiny', '--index', str(tmp_path / 'model-index.yml')]
 
 
-def fails(arguments):
-    with pytest.raises(SystemExit) as exit_of:
-        main(arguments)
-    return exit_of.value.code
-
-
 def test_a_segmentor_is_fetched_tested_and_compared(segmentor, tmp_path, capsys):
     figures = {'mIoU': 0.0, 'mIoU(ms+flip)': 99.0}
     with serve(segmentor) as server:
@@ -89,7 +84,7 @@ def test_a_segmentor_is_fetched_tested_and_compared(segmentor, tmp_path, capsys)
         assert 0 <= float(measured) == float(difference) <= 100
 
         # The multi-scale figure is compared in a multi-scale test, and nothing is fetched twice.
-        assert fails([*arguments, '--count', '2', '--tta']) == 1
+        assert main([*arguments, '--count', '2', '--tta']) == 1
         assert server.requests == [None]
     printed = capsys.readouterr().out
     assert 'multi-scale and flip' in printed
@@ -104,7 +99,7 @@ def test_a_detector_is_tested_for_boxes_and_masks(detector, tmp_path, capsys):
     figures = {'box AP': 0.0, 'mask AP': 80.0}
     arguments = write_index(tmp_path, 'det_configs', 'COCO', figures, None)
     options = ['--checkpoint', str(weights), '--data-root', str(data), '--count', '2']
-    assert fails([*arguments, *options]) == 1
+    assert main([*arguments, *options]) == 1
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ['box', 'AP', '0.0', '0.0', '+0.0', 'reproduced'] in lines
     assert ['mask', 'AP', '80.0', '0.0', '-80.0', 'falls', 'short'] in lines
@@ -116,7 +111,7 @@ def test_an_interrupted_download_goes_on_in_the_next_run(segmentor, tmp_path, ca
             tmp_path, 'seg_configs', 'ADE20K', {'mIoU': 0.0}, server.url('upernet_tiny.pth')
         )
         server.breaks_after = 5000
-        assert 'ended after 5000 of' in fails([*arguments, '--count', '2'])
+        assert 'ended after 5000 of' in error_of(main, *arguments, '--count', '2')
         server.breaks_after = None
         main([*arguments, '--count', '2'])
         assert server.requests == [None, 'bytes=5000-']
@@ -129,7 +124,7 @@ def test_a_missing_data_set_is_told_before_anything_is_fetched(segmentor, tmp_pa
         arguments = write_index(
             tmp_path, 'seg_configs', 'ADE20K', {'mIoU': 0.0}, server.url('upernet_tiny.pth')
         )
-        message = fails(arguments)
+        message = error_of(main, *arguments)
         assert server.requests == []
     assert 'tiny was not tested' in message
     assert 'data/ade/ADEChallengeData2016 is no folder; correct the path, or download' in message
@@ -138,12 +133,12 @@ def test_a_missing_data_set_is_told_before_anything_is_fetched(segmentor, tmp_pa
 
 def test_an_incomplete_data_set_is_told(segmentor, tmp_path):
     arguments = write_index(tmp_path, 'seg_configs', 'ADE20K', {'mIoU': 0.0}, None)
-    assert 'holds 2 images where ADE20K' in fails(arguments)
+    assert 'holds 2 images where ADE20K' in error_of(main, *arguments)
 
 
 def test_a_model_without_published_file_says_how_to_get_one(segmentor, tmp_path):
     arguments = write_index(tmp_path, 'seg_configs', 'ADE20K', {'mIoU': 0.0}, None)
-    message = fails([*arguments, '--count', '2'])
+    message = error_of(main, *arguments, '--count', '2')
     assert 'no fine-tuned file of tiny was published' in message
     assert '`mim train mmseg seg_configs/tiny.py`' in message
 
@@ -151,14 +146,16 @@ def test_a_model_without_published_file_says_how_to_get_one(segmentor, tmp_path)
 def test_the_file_of_another_model_is_refused(segmentor, tmp_path):
     arguments = write_index(tmp_path, 'seg_configs', 'ADE20K', {'mIoU': 0.0}, None)
     torch.save({'state_dict': {'head.weight': torch.zeros(1)}}, tmp_path / 'other.pth')
-    message = fails([*arguments, '--count', '2', '--checkpoint', str(tmp_path / 'other.pth')])
+    message = error_of(
+        main, *arguments, '--count', '2', '--checkpoint', str(tmp_path / 'other.pth')
+    )
     assert 'does not fit the model of this config, and nothing was loaded' in message
 
 
 def test_an_unknown_name_and_a_figure_that_was_not_published_are_told(segmentor, tmp_path):
     arguments = write_index(tmp_path, 'seg_configs', 'ADE20K', {'mIoU': 0.0}, None)
-    assert 'large is unknown; the models are tiny.' in fails(['large', *arguments[1:]])
-    assert 'no published multi-scale figures' in fails([*arguments, '--tta'])
+    assert 'large is unknown; the models are tiny.' in error_of(main, 'large', *arguments[1:])
+    assert 'no published multi-scale figures' in error_of(main, *arguments, '--tta')
 
 
 def test_the_list_has_every_published_model(capsys):

@@ -16,8 +16,9 @@ import argparse
 import copy
 import json
 import os
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # Without it the profiler writes lines of its own for every measurement.
@@ -33,6 +34,7 @@ from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.analysis.fixtures import make_trained_like
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.cli import report_errors
 
 MILLISECONDS = 1e3
 LARGE = 2048  # rows and columns of a matrix product whose operands are large
@@ -52,8 +54,10 @@ KINDS = {
 OTHER = 'everything else'
 
 
-def main() -> None:
-    arguments = parse_arguments()
+@report_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print; ``None`` means the command line of this process."""
+    arguments = parse_arguments(argv)
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     image = torch.randn(arguments.batch_size, 3, *arguments.shape)
@@ -180,7 +184,7 @@ def _autocast(model: nn.Module, image: Tensor) -> Callable[[], tuple[Tensor, ...
     return run
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -194,8 +198,8 @@ def parse_arguments() -> argparse.Namespace:
         '--compile', action=argparse.BooleanOptionalAction, default=True, help='default: yes'
     )
     parser.add_argument('--out', type=Path, help='JSON with the seconds of every turn')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from revcol_backbone.analysis.timing import Spread, paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.cli import report_errors
 from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import (
     describe_input_and_output,
@@ -66,18 +67,16 @@ class Result:
     speedup: Spread
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error is one sentence and exit status 1."""
+    """Run the command; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
     torch.set_num_threads(args.threads)
-    try:
-        config = read_config(args.config, package='mmseg')
-        if args.data:
-            use_data_root(config, args.data)
-        with DefaultScope.overwrite_default_scope(config.default_scope):
-            results = benchmark(config, args)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'benchmark_deployment: {error}')
+    config = read_config(args.config, package='mmseg')
+    if args.data:
+        use_data_root(config, args.data)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        results = benchmark(config, args)
     print(format_table(results))
     if args.out:
         content = {**describe(args), 'results': [asdict(result) for result in results]}
@@ -256,4 +255,4 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.cli import report_errors
 from revcol_backbone.involution import Involution, RedNet, gathered, shifted
 
 MEBIBYTE = 2**20
@@ -72,8 +73,10 @@ class Comparison:
     forms: dict[str, float]
 
 
-def main() -> None:
-    arguments = parse_arguments()
+@report_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print; ``None`` means the command line of this process."""
+    arguments = parse_arguments(argv)
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     sizes = arguments.sizes or [REFERENCE, *rednet_sizes()]
@@ -88,7 +91,7 @@ def main() -> None:
         write_whole(arguments.out, lambda path: path.write_text(table + '\n'))
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -102,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=2, help='threads on a CPU')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path, help='also write the table here')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def parse_size(text: str) -> tuple[int, ...]:
@@ -280,4 +283,4 @@ def format_row(row: Comparison) -> str:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

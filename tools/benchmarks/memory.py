@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.analysis.fixtures import make_trained_like
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.cli import report_errors
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 
 matplotlib.use('agg')
@@ -54,8 +56,10 @@ class Measurement:
     gradient_error: float
 
 
-def main() -> None:
-    arguments = parse_arguments()
+@report_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print; ``None`` means the command line of this process."""
+    arguments = parse_arguments(argv)
     torch.manual_seed(0)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.fit:
@@ -252,7 +256,7 @@ def describe(arguments: argparse.Namespace) -> dict:
     }
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     tiny = VARIANTS['tiny']
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -268,8 +272,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--device', type=torch.device, default=torch.device(default_device))
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark_memory'))
     parser.add_argument('--fit', action='store_true', help='what fits which GPU, computed')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

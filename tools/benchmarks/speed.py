@@ -38,6 +38,7 @@ from revcol_backbone.analysis.columns import find_revcols
 from revcol_backbone.analysis.network_input import cover, describe_batch, make_batch
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.cli import report_errors
 from revcol_backbone.engine.building import backbone_of, build_model, read_model_config
 from revcol_backbone.inference.images import read_image
 from revcol_backbone.inference.loading import choose_device
@@ -70,21 +71,17 @@ class Network:
         return ', '.join([self.config.stem, self.dtype, *switches])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; returns the exit status."""
+@report_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
-    try:
-        result = benchmark(choose_networks(args), args)
-        if args.out:
-            text = json.dumps(result, indent=2) + '\n'
-            write_whole(args.out, lambda partial: partial.write_text(text))
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    result = benchmark(choose_networks(args), args)
+    if args.out:
+        text = json.dumps(result, indent=2) + '\n'
+        write_whole(args.out, lambda partial: partial.write_text(text))
     print(format_result(result))
-    return 0
 
 
 def choose_networks(args: argparse.Namespace) -> list[Network]:

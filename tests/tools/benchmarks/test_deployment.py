@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.tiny_runs import tiny_segmentor
+from tests.tools.commands import error_of
 from tests.tools.test_export import trained
 from tools.benchmarks.deployment import main
 
@@ -41,6 +42,6 @@ def test_every_form_is_evaluated_and_timed(tmp_path, capsys):
 
 
 def test_a_detector_is_refused(tmp_path):
-    with pytest.raises(SystemExit) as caught:
-        main(['det_configs/quickstart_cascade.py', str(tmp_path / 'checkpoint.pth')])
-    assert 'benchmark_deployment: ' in str(caught.value.code)
+    config = 'det_configs/quickstart_cascade.py'
+    error = error_of(main, config, tmp_path / 'checkpoint.pth')
+    assert f'{config} is the config of a detector' in error
