@@ -18,16 +18,17 @@ class Block(nn.Module):
     Args:
         channels: Width C of the input and of the output.
         kernel_size: Odd size of the depthwise kernel; the padding keeps height and width.
+        expansion: Width of the perceptron's hidden layer over C. Default 4.
     """
 
-    def __init__(self, channels: int, kernel_size: int) -> None:
+    def __init__(self, channels: int, kernel_size: int, expansion: int = EXPANSION) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(
             channels, channels, kernel_size, padding=(kernel_size - 1) // 2, groups=channels
         )
         self.norm = nn.LayerNorm(channels, eps=EPSILON)
-        self.pwconv1 = nn.Linear(channels, EXPANSION * channels)
-        self.pwconv2 = nn.Linear(EXPANSION * channels, channels)
+        self.pwconv1 = nn.Linear(channels, expansion * channels)
+        self.pwconv2 = nn.Linear(expansion * channels, channels)
         self.gamma = nn.Parameter(torch.full((channels,), LAYER_SCALE_INIT))
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:

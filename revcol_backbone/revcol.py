@@ -77,7 +77,7 @@ class RevCol(BaseModule):
         for index in range(self.arch.columns):
             column = Column(self.arch, self.kernel_size, rates, is_first_column=index == 0)
             self.add_module(f'subnet{index}', column)
-        self.apply(_initialize)
+        self.apply(initialize_weights)
         for module in self._frozen_modules():
             module.requires_grad_(False)
         self.deploy = False
@@ -174,7 +174,8 @@ class RevCol(BaseModule):
         return [self.stem, *(getattr(self, f'subnet{i}') for i in range(self.frozen_columns))]
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize_weights(module: nn.Module) -> None:
+    """Draw a convolution's or linear layer's weights; other modules stay. For ``Module.apply``."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=INIT_STD)
         nn.init.zeros_(module.bias)

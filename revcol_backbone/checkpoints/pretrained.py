@@ -8,6 +8,7 @@ from torch import nn
 from revcol_backbone.checkpoints.reading import read_weights
 from revcol_backbone.checkpoints.sources import is_url, locate_checkpoint
 from revcol_backbone.checkpoints.state_dict import (
+    HEADS,
     check_match,
     kernel_sizes,
     pad_kernels,
@@ -24,6 +25,7 @@ def load_pretrained(backbone: nn.Module, checkpoint: str, prefix: str | None = N
 
     Args:
         backbone: A :class:`~revcol_backbone.RevCol`, on any device but ``meta``, in any dtype.
+            Classifiers and decoders that it has for pre-training are left as they are.
         checkpoint: A path, or an ``http(s)`` address that is downloaded once.
         prefix: The prefix of the backbone's keys. By default ``backbone.`` where the file has it.
 
@@ -33,7 +35,10 @@ def load_pretrained(backbone: nn.Module, checkpoint: str, prefix: str | None = N
         ValueError: The file is not a checkpoint, is damaged or belongs to another network, or the
             backbone is on the meta device.
     """
-    expected = backbone.state_dict()
+    # A network for pre-training has heads of its own, which stay as they are.
+    expected = {
+        key: value for key, value in backbone.state_dict().items() if key.split('.')[0] not in HEADS
+    }
     if any(tensor.is_meta for tensor in expected.values()):
         raise ValueError(
             f'{checkpoint} cannot be loaded into a backbone on the meta device, which holds no '
@@ -52,7 +57,7 @@ def load_pretrained(backbone: nn.Module, checkpoint: str, prefix: str | None = N
         fitted, padded = pad_kernels(stored, kernel_size)
     check_match(stored, fitted, expected, path)
 
-    backbone.load_state_dict(fitted)
+    backbone.load_state_dict(fitted, strict=False)  # whole, as was just checked
     print_log(
         f'loaded {len(fitted)} tensors of {path} into {type(backbone).__name__}, left out '
         f'{len(weights) - len(stored)} of heads and other parts',
