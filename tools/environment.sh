@@ -42,7 +42,7 @@ install_stack() {
     local mmcv=(mmcv-lite)
     ! has_compiled_mmcv || mmcv=()
     .venv/bin/python -m pip install --constraint constraints.txt \
-        torch torchvision ${mmcv[@]+"${mmcv[@]}"} --editable '.[det,seg,mim,timm,export,demo,test]' &&
+        torch torchvision ${mmcv[@]+"${mmcv[@]}"} --editable '.[det,seg,cls,mim,timm,export,demo,test]' &&
     .venv/bin/python -m revcol_backbone.mmcv_ops install
 }
 
