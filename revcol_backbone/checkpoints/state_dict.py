@@ -118,11 +118,16 @@ def check_match(
         if keys
     ]
     if problems:
+        remedy = 'name the checkpoint of this network.'
+        if infer_architecture(expected) is not None:
+            remedy = (
+                f'the file holds {describe_network(stored)}, the model is '
+                f'{describe_network(expected)}; set `arch` and `kernel_size` to those of the '
+                f'file, or {remedy}'
+            )
         raise ValueError(
             f'{path} does not fit the model, and nothing was loaded: {"; ".join(problems)}; '
-            f'the file holds {describe_network(stored)}, the model is '
-            f'{describe_network(expected)}; set `arch` and `kernel_size` to those of the file, or '
-            'name the checkpoint of this network.'
+            f'{remedy}'
         )
 
 

@@ -1,4 +1,4 @@
-"""The residual block of RedNet."""
+"""The residual block of RedNet, and how many of them each network has."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from revcol_backbone.involution.involution import Involution
-from revcol_backbone.involution.layers import build_norm
+from revcol_backbone.involution.involution import Involution, build_norm
 
+# Blocks of the four stages by the network's depth (arXiv 2103.06255).
+BLOCKS = {
+    26: (1, 2, 4, 1),
+    38: (2, 3, 5, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 EXPANSION = 4
 KERNEL_SIZE = 7
 
@@ -21,6 +28,7 @@ class Bottleneck(nn.Module):
         width: Channels of the involution; the output has four times as many.
         stride: Stride of the involution and of the shortcut.
         norm_cfg: As in :class:`~revcol_backbone.involution.RedNet`.
+        involution_norm_cfg: As in :class:`~revcol_backbone.involution.RedNet`.
         with_cp: Recompute the block in the backward pass instead of keeping its activations.
     """
 
@@ -30,13 +38,14 @@ class Bottleneck(nn.Module):
         width: int,
         stride: int = 1,
         norm_cfg: dict | None = None,
+        involution_norm_cfg: dict | None = None,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
         out_channels = width * EXPANSION
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = build_norm(norm_cfg, width)
-        self.conv2 = Involution(width, KERNEL_SIZE, stride, norm_cfg)
+        self.conv2 = Involution(width, KERNEL_SIZE, stride, involution_norm_cfg or norm_cfg)
         self.bn2 = build_norm(norm_cfg, width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = build_norm(norm_cfg, out_channels)

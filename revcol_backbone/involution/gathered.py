@@ -24,7 +24,7 @@ def is_faster(kernel: Tensor, stride: int) -> bool:
     """Whether to gather rather than to shift, as measured at the sizes of RedNet-50.
 
     The shifts lose where their steps are short, on small outputs, and later with a stride, for
-    which they copy more. ``docs/involution.md`` has the table.
+    which they copy more. ``docs/benchmarks/involution.md`` has the table.
 
     Args:
         kernel: As in :func:`aggregate`.

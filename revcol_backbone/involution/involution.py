@@ -6,12 +6,12 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from revcol_backbone.involution.layers import conv_norm_relu
 from revcol_backbone.involution.operator import involution
 
 # Channels that share a kernel, and the factor by which the kernel generation narrows the input.
 GROUP_WIDTH = 16
 REDUCTION = 4
+NORMALIZATIONS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
 
 
 class Involution(nn.Module):
@@ -23,9 +23,11 @@ class Involution(nn.Module):
     Args:
         channels: C of the input and of the output, a multiple of 16.
         kernel_size: K, odd.
-        stride: Step between window centres, in pixels. Default 1.
+        stride: Step between window centers, in pixels. Default 1.
         norm_cfg: Normalization of ``conv1``: ``dict(type='BN')`` (default) or
             ``dict(type='SyncBN')``, with ``requires_grad`` and other settings as in mmdet.
+
+    The initial weights are those of the release: Kaiming (normal, fan out), biases 0.
 
     Raises:
         ValueError: An argument is out of range; the message says what is allowed.
@@ -57,6 +59,9 @@ class Involution(nn.Module):
         self.conv1 = conv_norm_relu(channels, hidden, 1, 1, norm_cfg)
         conv2 = nn.Conv2d(hidden, kernel_size**2 * self.groups, 1)
         self.conv2 = nn.Sequential(OrderedDict(conv=conv2))
+        for conv in (self.conv1.conv, conv2):
+            nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
+        nn.init.zeros_(conv2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer.
@@ -80,3 +85,41 @@ class Involution(nn.Module):
 
     def extra_repr(self) -> str:
         return f'{self.channels}, kernel_size={self.kernel_size}, stride={self.stride}'
+
+
+def conv_norm_relu(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, norm_cfg: dict | None
+) -> nn.Sequential:
+    """Build a convolution without bias (``conv``), its normalization (``bn``) and a ReLU."""
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+    )
+    return nn.Sequential(
+        OrderedDict(
+            conv=conv, bn=build_norm(norm_cfg, out_channels), activate=nn.ReLU(inplace=True)
+        )
+    )
+
+
+def build_norm(norm_cfg: dict | None, channels: int) -> nn.Module:
+    """Build the batch normalization that a config names.
+
+    Args:
+        norm_cfg: As in mmdet: ``type`` is ``'BN'`` or ``'SyncBN'``, ``requires_grad`` says whether
+            its weight and bias are trained (default yes), anything else goes to the layer. ``None``
+            means ``dict(type='BN')``.
+        channels: C.
+
+    Raises:
+        ValueError: ``type`` is another normalization.
+    """
+    settings = dict(norm_cfg or {})
+    kind = settings.pop('type', 'BN')
+    requires_grad = settings.pop('requires_grad', True)
+    if kind not in NORMALIZATIONS:
+        raise ValueError(
+            f'norm_cfg type {kind!r} is not allowed in an involution network, whose published '
+            f'weights hold batch normalization; give one of {", ".join(map(repr, NORMALIZATIONS))}.'
+        )
+    norm = NORMALIZATIONS[kind](channels, **settings)
+    return norm.requires_grad_(requires_grad)

@@ -33,7 +33,7 @@ def involution(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
     Args:
         x: Input (B, C, H, W), in any memory format.
         kernel: Kernels (B, G, K * K, ceil(H / stride), ceil(W / stride)); K odd, G divides C.
-        stride: Step between window centres, in pixels. Default 1.
+        stride: Step between window centers, in pixels. Default 1.
 
     Returns:
         (B, C, ceil(H / stride), ceil(W / stride)), in the wider of the two dtypes. Half precision

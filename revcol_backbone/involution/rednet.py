@@ -7,18 +7,10 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from revcol_backbone.involution.bottleneck import EXPANSION, Bottleneck
-from revcol_backbone.involution.involution import Involution
-from revcol_backbone.involution.layers import build_norm, conv_norm_relu
+from revcol_backbone.involution.bottleneck import BLOCKS, EXPANSION, Bottleneck
+from revcol_backbone.involution.involution import Involution, build_norm, conv_norm_relu
+from revcol_backbone.involution.rednet_checkpoint import check_stem, load_rednet
 
-# Blocks of the four stages.
-BLOCKS = {
-    26: (1, 2, 4, 1),
-    38: (2, 3, 5, 2),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-}
 STEM_CHANNELS = 64
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
@@ -35,13 +27,17 @@ class RedNet(BaseModule):
     Args:
         depth: 26, 38, 50, 101 or 152.
         in_channels: Channels of the images. Default 3.
-        stem_kernel_size: Kernel size of the stem's involution: 3 (default) as in the published
-            classification models, 7 as in the published detectors and segmentors.
+        stem_kernel_size: Kernel size of the stem's involution, 3 (default) or 7: 3 in the released
+            classification code, 7 in the released detection and segmentation code. Which of the
+            published files has which is told in ``docs/involution.md``.
         out_indices: Stages to return, of 0, 1, 2, 3. Default all.
         frozen_stages: -1 (default) freezes nothing, 0 the stem, n the stem and the first n stages:
             they stay in evaluation mode and get no gradients.
         norm_cfg: ``dict(type='BN')`` or ``dict(type='SyncBN')``, with ``requires_grad`` and other
             settings as in mmdet. Default ``dict(type='BN', requires_grad=True)``.
+        involution_norm_cfg: The same for the stem and the inside of the involutions; ``None``
+            (default) means ``norm_cfg``. The published segmentors have plain BN there and SyncBN
+            elsewhere.
         norm_eval: Keep all batch normalizations in evaluation mode. Default yes.
         with_cp: Recompute the blocks in the backward pass instead of keeping their activations.
         zero_init_residual: Let every block start as its shortcut, where no checkpoint is loaded.
@@ -60,6 +56,7 @@ class RedNet(BaseModule):
         out_indices: tuple[int, ...] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         norm_cfg: dict | None = None,
+        involution_norm_cfg: dict | None = None,
         norm_eval: bool = True,
         with_cp: bool = False,
         zero_init_residual: bool = True,
@@ -76,7 +73,7 @@ class RedNet(BaseModule):
         self.norm_eval = norm_eval
         self.zero_init_residual = zero_init_residual
 
-        self.stem = _stem(in_channels, stem_kernel_size, norm_cfg)
+        self.stem = _stem(in_channels, stem_kernel_size, involution_norm_cfg or norm_cfg)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         channels = STEM_CHANNELS
         for stage, (blocks, width, stride) in enumerate(
@@ -85,7 +82,10 @@ class RedNet(BaseModule):
             layer = nn.Sequential()
             for index in range(blocks):
                 block_stride = stride if index == 0 else 1
-                layer.append(Bottleneck(channels, width, block_stride, norm_cfg, with_cp))
+                block = Bottleneck(
+                    channels, width, block_stride, norm_cfg, involution_norm_cfg, with_cp
+                )
+                layer.append(block)
                 channels = width * EXPANSION
             self.add_module(f'layer{stage}', layer)
         for module in self._frozen_modules():
@@ -112,8 +112,6 @@ class RedNet(BaseModule):
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``, or draw the initial weights."""
         if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
-            from revcol_backbone.involution.rednet_checkpoint import load_rednet
-
             load_rednet(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
             self._is_init = True
             return
@@ -160,23 +158,26 @@ def _he_initialization() -> list[dict]:
 
 def _refuse_other_stem(module: RedNet, state_dict: dict, prefix: str, *args: object) -> None:
     """Keep loaders that skip what does not fit from leaving the stem at random."""
-    from revcol_backbone.involution.rednet_checkpoint import check_stem
-
-    check_stem(module, state_dict, prefix)
+    check_stem(module.stem[1], state_dict, prefix)
 
 
 def _check_choice(name: str, value: object, allowed: tuple[int, ...]) -> None:
-    if isinstance(value, bool) or value not in allowed:
+    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
         raise ValueError(
             f'RedNet {name}={value!r} is not allowed; give one of {", ".join(map(str, allowed))}.'
         )
 
 
 def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
-    stages = range(len(WIDTHS))
     is_sequence = isinstance(out_indices, (tuple, list))
-    if not is_sequence or not out_indices or not all(index in stages for index in out_indices):
+    if not is_sequence or not out_indices or not all(map(_is_stage, out_indices)):
         raise ValueError(
             f'RedNet out_indices={out_indices!r} is not allowed; give one or more of 0, 1, 2, 3.'
         )
+    if len(set(out_indices)) != len(out_indices):
+        raise ValueError(f'RedNet out_indices={out_indices!r} names a stage twice; name it once.')
     return tuple(out_indices)
+
+
+def _is_stage(index: object) -> bool:
+    return isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(WIDTHS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mmseg.models.necks import FPN
 from mmseg.registry import MODELS
 
-from revcol_backbone.involution.pyramid import InvolutionOutputs
+from revcol_backbone.involution.replacement import InvolutionOutputs
 
 
 @MODELS.register_module()
@@ -19,6 +19,9 @@ class InvolutionFPN(InvolutionOutputs, FPN):
     The lateral 1x1 convolutions and the 3x3 convolutions of extra levels stay.
 
     Args:
-        args, kwargs: As of mmseg's ``FPN``; ``act_cfg`` must be left out, because an involution has
-            no activation after it. ``norm_cfg`` also sets the normalization in the involutions.
+        args, kwargs: As in mmseg's ``FPN``, except ``act_cfg``: an involution has no activation
+            after it. ``norm_cfg`` also sets the normalization in the involutions.
+
+    Raises:
+        ValueError: ``act_cfg`` is given.
     """

@@ -32,7 +32,7 @@ def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
         x: Input (B, C, H, W).
         kernel: Kernels (B, G, K * K, ceil(H / stride), ceil(W / stride)), one for each output
             pixel and group of C / G channels.
-        stride: Step between window centres, in pixels.
+        stride: Step between window centers, in pixels.
 
     Returns:
         (B, C, ceil(H / stride), ceil(W / stride)).

@@ -126,7 +126,7 @@ def _input_gradient_kernel(
     group, pixel = _locate(height * width, run)
     inside = pixel < height * width
     channel, in_group = _channels(group, group_width, channels)
-    # The windows that see a pixel at (row, column) are centred this far below and right of it.
+    # The windows that see a pixel at (row, column) are centered this far below and right of it.
     bottom = pixel // width + size // 2
     right = pixel % width + size // 2
     planes = grad + channel * pixels

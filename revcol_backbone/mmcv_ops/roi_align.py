@@ -154,15 +154,15 @@ def _max_backward(
     sampled &= (columns >= -1) & (columns <= width)
     plane = regions[:, :1].long() * channels + torch.arange(channels, device=regions.device)
     update = gradient.new_zeros(batch * channels * height * width)
-    for row, row_weight in _neighbours(rows, height):
-        for column, column_weight in _neighbours(columns, width):
+    for row, row_weight in _neighbors(rows, height):
+        for column, column_weight in _neighbors(columns, width):
             cell = (plane[:, :, None, None] * height + row) * width + column
             share = torch.where(sampled, gradient * row_weight * column_weight, 0)
             update.index_add_(0, cell.flatten(), share.flatten())
     return update.view(shape)
 
 
-def _neighbours(position: Tensor, length: int) -> tuple[tuple[Tensor, Tensor], ...]:
+def _neighbors(position: Tensor, length: int) -> tuple[tuple[Tensor, Tensor], ...]:
     """The two cells around a position on one axis, with their bilinear weights."""
     position = position.clamp(0, length - 1)
     low = position.floor()

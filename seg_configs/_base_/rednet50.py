@@ -15,6 +15,8 @@ rednet50 = dict(
     depth=50,
     stem_kernel_size=3,
     norm_cfg=dict(type='SyncBN', requires_grad=True),
+    # In the release these are not synchronized.
+    involution_norm_cfg=dict(type='BN', requires_grad=True),
     norm_eval=False,
     init_cfg=dict(type='Pretrained', checkpoint=checkpoint),
 )

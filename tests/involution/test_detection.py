@@ -22,7 +22,7 @@ from revcol_backbone.involution.detection import (
 )
 from tests.configs import build_model, load_config, millions
 
-# Published parameters (millions) and multiply-adds (billions) at 1280x800 (spec, Downstream).
+# Published in the release's README: millions of parameters, billions of multiply-adds at 1280x800.
 PUBLISHED = {
     'rednet50_faster_rcnn': (31.6, 177.9),
     'rednet50_faster_rcnn_neck': (29.5, 135.0),
@@ -70,7 +70,7 @@ def test_the_fpn_replaces_the_convolutions_of_its_own_levels_alone():
 
 
 def test_the_fpn_has_no_activation_to_configure():
-    with pytest.raises(ValueError, match='leave act_cfg out'):
+    with pytest.raises(ValueError, match='omit act_cfg'):
         InvolutionFPN([32], 32, 1, act_cfg=dict(type='ReLU'))
 
 
@@ -95,6 +95,39 @@ def test_the_mask_head_replaces_its_convolutions():
     for proposals in (3, 0):
         x = torch.randn(proposals, 32, 14, 14)
         assert head(x).shape == plain(x).shape
+
+
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: InvolutionRPNHead(in_channels=256, feat_channels=256),
+        lambda: InvolutionRPNHead(in_channels=256, feat_channels=256, num_convs=2),
+        lambda: InvolutionFCNMaskHead(in_channels=256, conv_out_channels=256, num_convs=1),
+    ],
+)
+def test_the_involutions_of_heads_start_as_in_the_release(build):
+    head = build()
+    head.init_weights()
+    for layer in (module for module in head.modules() if isinstance(module, Involution)):
+        # Kaiming by fan out: sqrt(2 / 64) and sqrt(2 / 784).
+        assert layer.conv1.conv.weight.std().item() == pytest.approx(0.1768, rel=0.02)
+        assert layer.conv2.conv.weight.std().item() == pytest.approx(0.0505, rel=0.02)
+        assert not layer.conv2.conv.bias.any()
+
+
+def test_the_other_convolutions_of_the_rpn_head_start_as_in_mmdet():
+    head = InvolutionRPNHead(in_channels=256, feat_channels=256)
+    head.init_weights()
+    for layer in (head.rpn_cls, head.rpn_reg):
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
+        assert not layer.bias.any()
+
+
+def test_the_rpn_head_can_be_told_another_initialization():
+    init_cfg = dict(type='Constant', layer='Conv2d', val=0.5)
+    head = InvolutionRPNHead(in_channels=32, feat_channels=32, init_cfg=init_cfg)
+    head.init_weights()
+    assert (head.rpn_conv.conv2.conv.weight == 0.5).all()
 
 
 @pytest.mark.parametrize(

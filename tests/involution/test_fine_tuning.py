@@ -82,7 +82,8 @@ def test_faster_rcnn_trains_with_a_finite_falling_loss(tmp_path):
     torch.manual_seed(0)
     data = scenes(tmp_path / 'data', images=8)
     config = load_config('det_configs/rednet50_faster_rcnn.py')
-    importlib.import_module(*config.custom_imports.imports)
+    for module in config.custom_imports.imports:
+        importlib.import_module(module)
     checkpoint = write_classifier(data, tmp_path / 'rednet50.pth')
     config.model.backbone.init_cfg.checkpoint = str(checkpoint)
     model = build_model(config).train()

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from revcol_backbone.involution import Involution, RedNet
 from tests.golden import fill
 
-# Published with the classifier (spec, RedNet): millions of parameters, billions of multiply-adds.
+# Published with the classifier (arXiv 2103.06255): millions of parameters, billions of
+# multiply-adds.
 PUBLISHED = {
     26: (9.23, 1.73),
     38: (12.39, 2.22),
@@ -140,6 +141,23 @@ def test_synchronized_normalization_reaches_every_layer():
     assert not any(norm.weight.requires_grad for norm in norms)
 
 
+def test_the_stem_and_the_involutions_may_keep_plain_normalization():
+    network = RedNet(26, norm_cfg=dict(type='SyncBN'), involution_norm_cfg=dict(type='BN'))
+    kinds = {nn.SyncBatchNorm: set(), nn.BatchNorm2d: set()}
+    for name, module in network.named_modules():
+        if type(module) in kinds:
+            kinds[type(module)].add(name)
+    involutions = {
+        f'{name}.conv1.bn' for name, module in network.named_modules() if type(module) is Involution
+    }
+    stem = {'stem.0.bn', 'stem.2', 'stem.4.bn'}
+    assert kinds[nn.BatchNorm2d] == involutions | stem
+    assert {name.rpartition('.')[2] for name in kinds[nn.SyncBatchNorm]} == {
+        *('bn1', 'bn2', 'bn3'),
+        '1',  # of the shortcuts
+    }
+
+
 @pytest.mark.parametrize('wrapper', ['backbone.', 'module.backbone.'])
 def test_a_published_classifier_loads_without_conversion(tmp_path, wrapper):
     source = fill(RedNet(26))
@@ -185,8 +203,12 @@ def test_an_incomplete_checkpoint_is_an_error(tmp_path):
     stored = torch.load(path, weights_only=True)
     del stored['state_dict']['backbone.layer4.0.conv2.conv2.conv.bias']
     torch.save(stored, path)
-    with pytest.raises(ValueError, match=r'missing layer4\.0\.conv2\.conv2\.conv\.bias'):
+    with pytest.raises(ValueError, match=r'missing layer4\.0\.conv2\.conv2\.conv\.bias') as raised:
         pretrained(path)
+    message = str(raised.value)
+    assert message.endswith('; name the checkpoint of this network.')
+    # What a RevCol would be told, which has settings of its own.
+    assert not any(word in message for word in ('RevCol', 'arch', 'kernel_size'))
 
 
 @pytest.mark.parametrize(
@@ -196,6 +218,8 @@ def test_an_incomplete_checkpoint_is_an_error(tmp_path):
         (dict(depth=26, stem_kernel_size=5), 'stem_kernel_size=5 is not allowed; give one of 3, 7'),
         (dict(depth=26, frozen_stages=5), 'frozen_stages=5 is not allowed; give one of -1, 0'),
         (dict(depth=26, out_indices=(4,)), r'out_indices=\(4,\) is not allowed'),
+        (dict(depth=26, out_indices=(1.0,)), r'out_indices=\(1.0,\) is not allowed'),
+        (dict(depth=26, out_indices=(1, 1)), r'out_indices=\(1, 1\) names a stage twice'),
         (dict(depth=26, norm_cfg=dict(type='GN')), "norm_cfg type 'GN' is not allowed"),
     ],
 )

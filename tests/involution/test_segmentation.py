@@ -10,13 +10,14 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmseg.models.necks import FPN
 from mmseg.registry import MODELS
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from revcol_backbone.involution import Involution
 from revcol_backbone.involution.segmentation import InvolutionFPN
 from tests.configs import build_model, load_config, millions
 
-# Published parameters (millions) and multiply-adds (billions) (spec, Downstream).
+# Published in the release's README: millions of parameters, billions of multiply-adds.
 PUBLISHED = {
     'rednet50_fpn': (18.5, 293.9),
     'rednet50_fpn_neck': (16.4, 205.2),
@@ -62,11 +63,23 @@ def test_parameters_and_multiply_adds_are_the_published_ones(name):
 
 
 @every_config
+def test_only_the_stem_and_the_involutions_have_plain_normalization(name):
+    model = build_model(config_of(name), 'meta')
+    plain = {name for name, module in model.named_modules() if type(module) is nn.BatchNorm2d}
+    involutions = {name for name, module in model.named_modules() if type(module) is Involution}
+    expected = {f'{name}.conv1.bn' for name in involutions}
+    expected |= {f'backbone.stem.{name}' for name in ('0.bn', '2', '4.bn')}
+    assert plain == expected
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+
+
+@every_config
 def test_the_recipe_is_the_published_one(name):
     config = config_of(name)
     backbone = config.model.backbone
     assert (backbone.type, backbone.depth, backbone.norm_eval) == ('RedNet', 50, False)
     assert backbone.norm_cfg.type == 'SyncBN'
+    assert backbone.involution_norm_cfg.type == 'BN'
     assert backbone.init_cfg.type == 'Pretrained'
     assert config.train_cfg.max_iters == 80000
     assert config.crop_size == (512, 1024)
