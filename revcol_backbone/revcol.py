@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+
 import torch
 from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from revcol_backbone.checkpoints.pretrained import load_pretrained
-from revcol_backbone.column import Column
-from revcol_backbone.deployed_column import DeployedColumn
-from revcol_backbone.normalization import ChannelsFirstLayerNorm
+from revcol_backbone.column import Block, ChannelsFirstLayerNorm, Column, Level
+from revcol_backbone.deploy import DeployedColumn
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 
@@ -40,6 +43,9 @@ class RevCol(BaseModule):
             they stay in evaluation mode and get no gradients.
         deploy: Build the network as :meth:`switch_to_deploy` leaves it, to load weights that were
             saved after it. Default ``False``.
+        block: Makes a block from its width and ``kernel_size``; called with features
+            (B, C, H, W) and drop path factors (B,) or ``None``, a block gives features of the same
+            shape. Default :class:`~revcol_backbone.column.Block`.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` loads published weights,
             and fails if they do not fit; other types as in mmengine.
 
@@ -57,6 +63,7 @@ class RevCol(BaseModule):
         anchor_every: int = DEFAULT_ANCHOR_EVERY,
         frozen_columns: int = -1,
         deploy: bool = False,
+        block: Callable[[int, int], nn.Module] = Block,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -75,8 +82,7 @@ class RevCol(BaseModule):
             ChannelsFirstLayerNorm(self.arch.channels[0]),
         )
         for index in range(self.arch.columns):
-            column = Column(self.arch, self.kernel_size, rates, is_first_column=index == 0)
-            self.add_module(f'subnet{index}', column)
+            self.add_module(f'subnet{index}', self._make_column(index == 0, rates, block))
         self.apply(initialize_weights)
         for module in self._frozen_modules():
             module.requires_grad_(False)
@@ -136,7 +142,8 @@ class RevCol(BaseModule):
         if self.deploy:
             return
         for index in range(self.columns):
-            setattr(self, f'subnet{index}', DeployedColumn(getattr(self, f'subnet{index}')))
+            column = DeployedColumn(getattr(self, f'subnet{index}'), is_first_column=index == 0)
+            self.add_module(f'subnet{index}', column)
         self.deploy, self.save_memory = True, False
         self.requires_grad_(False).to(memory_format=torch.channels_last).eval()
 
@@ -168,6 +175,23 @@ class RevCol(BaseModule):
             module.eval()
         return self
 
+    def _make_column(
+        self,
+        is_first_column: bool,
+        rates: Iterable[float],
+        block: Callable[[int, int], nn.Module],
+    ) -> Column:
+        make_block = partial(block, kernel_size=self.kernel_size)
+        rates = iter(rates)
+        return Column(
+            [
+                Level(self.arch, index, is_first_column, make_block)
+                for index in range(len(self.arch.channels))
+            ],
+            alpha_shapes=[(1, channels, 1, 1) for channels in self.arch.channels],
+            drop_path_rates=[list(islice(rates, blocks)) for blocks in self.arch.layers],
+        )
+
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_columns < 0:
             return []
@@ -178,7 +202,8 @@ def initialize_weights(module: nn.Module) -> None:
     """Draw a convolution's or linear layer's weights; other modules stay. For ``Module.apply``."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=INIT_STD)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _drop_path_rates(rate: float, blocks: int) -> list[float]:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from revcol_backbone.column import Column, Features, bounded_alpha
-from revcol_backbone.variants import LEVELS
+from revcol_backbone.column import Column, Features, bounded_alpha, invert_shortcut
 
 DEFAULT_ANCHOR_EVERY = 4
 
@@ -36,7 +35,7 @@ def run_reversibly(
         anchor_every: Keep the outputs of every so-many-th column; 0 keeps only the last one's.
 
     Returns:
-        The four levels of the last column, equal to those of the plain forward pass. First-order
+        The levels of the last column, equal to those of the plain forward pass. First-order
         gradients reach the stem and all parameters through autograd; asking for gradients of
         gradients raises ``RuntimeError``.
     """
@@ -48,13 +47,7 @@ def run_reversibly(
     if first == len(columns):
         return features
     stack = _Stack(columns, keep, anchor_every, first, _autocast_now(stem.device.type))
-    start = (None,) * LEVELS if features is None else features
-    return _ReversibleStack.apply(stack, stem, *start, *stack.parameters())
-
-
-def invert_level(output: Tensor, fused: Tensor, alpha: Tensor) -> Tensor:
-    """The level of the column before: c[l,i-1] = (c[l,i] - F[l,i](.)) / alpha (paper, eq. 4)."""
-    return (output - fused) / bounded_alpha(alpha)
+    return _ReversibleStack.apply(stack, stem, *(features or ()), *stack.parameters())
 
 
 @dataclass(frozen=True)
@@ -66,6 +59,11 @@ class _Stack:
     anchor_every: int
     first: int
     autocast: dict | None
+
+    @property
+    def start_levels(self) -> int:
+        """Number of levels of the last frozen column, from which the walk starts."""
+        return len(self.columns[self.first - 1].levels) if self.first else 0
 
     @property
     def positions(self) -> range:
@@ -81,7 +79,11 @@ class _Stack:
 
     def levels(self) -> list[tuple[int, int]]:
         """(column, level) of every level that gets gradients, in the order of the forward pass."""
-        return [(position, index) for position in self.positions for index in range(LEVELS)]
+        return [
+            (position, index)
+            for position in self.positions
+            for index in range(len(self.columns[position].levels))
+        ]
 
     def parameters(self) -> list[Tensor]:
         """Of every level its alpha and then its parameters, as they are now.
@@ -93,7 +95,7 @@ class _Stack:
             column = self.columns[position]
             level = column.levels[index]
             tensors += [column.alphas[index]]
-            tensors += [attrgetter(name)(level) for name in level.parameter_names()]
+            tensors += [attrgetter(name)(level) for name in _parameter_names(level)]
         return tensors
 
     def autocast_context(self) -> AbstractContextManager:
@@ -108,9 +110,9 @@ class _Stack:
 
 class _ReversibleStack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, stack: _Stack, stem: Tensor, *tensors: Tensor | None) -> Features:
-        start, parameters = tensors[:LEVELS], tensors[LEVELS:]
-        features = None if start[0] is None else start
+    def forward(ctx, stack: _Stack, stem: Tensor, *tensors: Tensor) -> Features:
+        start, parameters = tensors[: stack.start_levels], tensors[stack.start_levels :]
+        features = start or None
         kept = []
         with stack.autocast_context():
             for position in stack.positions:
@@ -131,13 +133,16 @@ class _ReversibleStack(torch.autograd.Function):
             )
         stem, *saved = ctx.saved_tensors
         outputs = {}
-        for position in (ctx.stack.first - 1, *ctx.stack.anchors):
-            outputs[position], saved = saved[:LEVELS], saved[LEVELS:]
+        stack = ctx.stack
+        outputs[stack.first - 1], saved = saved[: stack.start_levels], saved[stack.start_levels :]
+        for position in stack.anchors:
+            count = len(stack.columns[position].levels)
+            outputs[position], saved = saved[:count], saved[count:]
         _, needs_stem, *needs = ctx.needs_input_grad
         stem = _leaf(stem, needs_stem)
-        parameters = [_leaf(*pair) for pair in zip(saved, needs[LEVELS:], strict=True)]
-        found = _BackwardPass(ctx.stack, stem, outputs, parameters).run(gradients)
-        no_start = (None,) * LEVELS
+        parameters = [_leaf(*pair) for pair in zip(saved, needs[stack.start_levels :], strict=True)]
+        found = _BackwardPass(stack, stem, outputs, parameters).run(gradients)
+        no_start = (None,) * stack.start_levels
         return None, found.get(stem), *no_start, *(found.get(leaf) for leaf in parameters)
 
 
@@ -168,7 +173,7 @@ class _BackwardPass:
         self.alphas: dict[tuple[int, int], Tensor] = {}
         self.parameters: dict[tuple[int, int], dict[str, Tensor]] = {}
         for position, index in stack.levels():
-            names = stack.columns[position].levels[index].parameter_names()
+            names = _parameter_names(stack.columns[position].levels[index])
             self.alphas[position, index] = next(leaves)
             self.parameters[position, index] = {name: next(leaves) for name in names}
 
@@ -184,9 +189,11 @@ class _BackwardPass:
     def _through_column(self, position: int) -> None:
         """Top level first: a level needs those above it in the column before."""
         outputs = self.outputs.pop(position)
-        previous = self.outputs.setdefault(position - 1, [None] * LEVELS)
-        is_first = self.stack.columns[position].is_first_column
-        for index in reversed(range(LEVELS)):
+        is_first = position == 0
+        if not is_first and position - 1 not in self.outputs:
+            self.outputs[position - 1] = [None] * len(self.stack.columns[position - 1].levels)
+        previous = None if is_first else self.outputs[position - 1]
+        for index in reversed(range(len(outputs))):
             is_known = is_first or previous[index] is not None
             gradient = self.gradients.pop(outputs[index], None)
             if is_known and gradient is None:
@@ -195,26 +202,26 @@ class _BackwardPass:
             fused, leaves = self._recompute(position, index, below, previous)
             if not is_known:
                 alpha = self.alphas[position, index].detach()
-                inverse = invert_level(outputs[index].detach(), fused.detach(), alpha)
+                inverse = invert_shortcut(outputs[index].detach(), fused.detach(), alpha)
                 previous[index] = _leaf(inverse, True)
             outputs[index] = None  # frees its memory
             if gradient is not None:
                 self._add_gradients(fused, leaves, gradient)
-                self._add_shortcut_gradients(position, index, previous[index], gradient)
+                shortcut = None if is_first else previous[index]
+                self._add_shortcut_gradients(position, index, shortcut, gradient)
 
     def _recompute(
-        self, position: int, index: int, below: Tensor, previous: Sequence[Tensor | None]
+        self, position: int, index: int, below: Tensor, previous: Sequence[Tensor] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """F[l,i] with its local graph, and the leaves of that graph that want a gradient."""
         level = self.stack.columns[position].levels[index]
         parameters = self.parameters[position, index]
         keep = self.stack.keep[position]
-        inputs = (below, *level.sources(previous))
+        above = () if previous is None else tuple(previous[index + 1 :])
         with torch.enable_grad(), self.stack.autocast_context():
-            fused = functional_call(
-                level, parameters, inputs, {'keep': keep[index] if keep else None}
-            )
-        leaves = [leaf for leaf in (*inputs, *parameters.values()) if leaf is not None]
+            arguments = (below, above, keep[index] if keep else None)
+            fused = functional_call(level, parameters, arguments)
+        leaves = (below, *above, *parameters.values())
         return fused, [leaf for leaf in leaves if leaf.requires_grad]
 
     def _add_gradients(self, fused: Tensor, leaves: list[Tensor], gradient: Tensor) -> None:
@@ -233,7 +240,7 @@ class _BackwardPass:
                 self._add(alpha, torch.zeros_like(alpha))
             return
         if alpha.requires_grad:
-            product = (gradient * previous.detach()).sum(dim=(0, 2, 3), keepdim=True)
+            product = (gradient * previous.detach()).sum_to_size(alpha.shape)
             self._add(alpha, product.to(alpha.dtype))
         if previous.requires_grad:
             self._add(previous, gradient * bounded_alpha(alpha.detach()))
@@ -246,6 +253,17 @@ class _BackwardPass:
 
 def _needs_gradient(column: Column, stem: Tensor) -> bool:
     return stem.requires_grad or any(parameter.requires_grad for parameter in column.parameters())
+
+
+def _parameter_names(level: nn.Module) -> list[str]:
+    """Names of the level's parameters, also where FSDP has put views in their place."""
+    names = [name for name, _ in level.named_parameters()]
+    return names or [
+        f'{prefix}.{name}' if prefix else name
+        for prefix, module in level.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor)
+    ]
 
 
 def _leaf(tensor: Tensor | None, requires_grad: bool) -> Tensor | None:

@@ -126,27 +126,6 @@ def test_frozen_columns_stay_in_evaluation_and_get_no_gradients(
             assert (parameter.grad is None) == (name in frozen_names)
 
 
-def test_drop_path_rises_linearly_and_leaves_the_mean() -> None:
-    model = RevCol(SMALL, drop_path_rate=0.4).train()
-    rates = [0.0, 0.1, 0.2, 0.3, 0.4]
-    assert model.subnet2.drop_path_rates == pytest.approx(rates)
-    torch.manual_seed(0)
-    factors = [f for level in model.subnet0.draw_drop_path(torch.empty(20_000)) for f in level]
-    assert factors[0] is None
-    for rate, factor in zip(rates[1:], factors[1:], strict=True):
-        assert torch.unique(factor).tolist() == pytest.approx([0, 1 / (1 - rate)])
-        assert factor.mean().item() == pytest.approx(1, abs=0.03)
-    assert model.eval().subnet0.draw_drop_path(torch.empty(4)) is None
-
-
-def test_a_dropped_sample_skips_the_block() -> None:
-    block = fill(RevCol(SMALL)).subnet0.level0.blocks[0]
-    x = image((2, 4, 8, 8))
-    out = block(x, torch.tensor([0.0, 2.0]))
-    torch.testing.assert_close(out[0], x[0], rtol=0, atol=0)
-    torch.testing.assert_close(out[1], x[1] + 2 * (block(x)[1] - x[1]))
-
-
 def test_initial_weights_follow_the_paper() -> None:
     model = RevCol({'channels': (32, 32, 32, 32), 'layers': (1, 1, 1, 1), 'columns': 2})
     block = model.subnet1.level3.blocks[0]

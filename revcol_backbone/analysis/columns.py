@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from torch import nn
 
 from revcol_backbone.column import Column, Features
-from revcol_backbone.deployed_column import DeployedColumn
+from revcol_backbone.deploy import DeployedColumn
 from revcol_backbone.revcol import RevCol
 
 

@@ -95,7 +95,7 @@ class ColumnMonitorHook(Hook):
         for level, output in enumerate(levels):
             variance = output.detach().float().var(correction=0)
             self._measured[f'column_variance/{place}.level{level}'] = variance
-        if column.is_first_column:
+        if index == 0:  # It has no shortcut.
             return
         for level, alpha in enumerate(column.alphas):
             size = alpha.detach().float().abs()

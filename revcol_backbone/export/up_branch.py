@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from revcol_backbone.fusion import UpBranch
+from revcol_backbone.column import UpBranch
 
 
 class GatheredUpBranch(nn.Module):
-    """Equals an :class:`~revcol_backbone.fusion.UpBranch`; rows and columns are picked by index.
+    """Equals an :class:`~revcol_backbone.column.UpBranch`; rows and columns are picked by index.
 
     PyTorch picks floor(i * (in / out)); ONNX's ``Resize`` picks floor(i / (out / in)). In float32
     these differ where i * in / out is a whole number: never for ``up``, where out is 2 in or

@@ -1,4 +1,4 @@
-"""A network switched to deploy: the same outputs from fewer weights, saved and loaded."""
+"""A network switched to deploy: the same outputs from fewer weights and fused linear layers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from revcol_backbone import RevCol
+from revcol_backbone.deploy import PackedLinear
 from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
 
 SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3, 'long_up': True}
+LINEAR_BOUNDS = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2}
 SIZES = [(2, 3, 64, 96), (1, 3, 32, 32), (3, 3, 77, 45)]
 
 
@@ -169,3 +172,82 @@ def test_it_compiles_whole() -> None:
     with torch.no_grad():
         compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
         assert_equal_outputs(compiled(x), model(x), 1e-5)
+
+
+def linear_layer(
+    dtype: torch.dtype = torch.float32,
+) -> tuple[PackedLinear, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, x, residual = (
+        torch.randn(shape, generator=generator).to(dtype)
+        for shape in ((24, 8), (24,), (2, 5, 7, 8), (2, 5, 7, 24))
+    )
+    return PackedLinear(weight, bias), x, residual
+
+
+@pytest.mark.parametrize('dtype', LINEAR_BOUNDS, ids=str)
+def test_linear_gelu_and_add_are_the_plain_operations_after_a_linear_layer(
+    dtype: torch.dtype,
+) -> None:
+    layer, x, residual = linear_layer(dtype)
+    linear = F.linear(x, layer.weight, layer.bias)
+    bound = LINEAR_BOUNDS[dtype]
+    with torch.no_grad():
+        torch.testing.assert_close(layer.gelu(x), F.gelu(linear), rtol=bound, atol=bound)
+        torch.testing.assert_close(
+            layer.add(x, residual), residual + linear, rtol=bound, atol=bound
+        )
+
+
+def test_under_autocast_a_float32_residual_stays_float32() -> None:
+    layer, x, residual = linear_layer()
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        hidden, total = layer.gelu(x), layer.add(x, residual)
+    assert hidden.dtype == torch.bfloat16
+    assert total.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings('ignore:TF32 acceleration')
+def test_the_plain_operations_run_where_mkldnn_is_turned_off() -> None:
+    layer, x, residual = linear_layer()
+    fused = layer.gelu(x), layer.add(x, residual)
+    with torch.backends.mkldnn.flags(enabled=False):
+        torch.testing.assert_close((layer.gelu(x), layer.add(x, residual)), fused)
+
+
+def test_strided_inputs_and_residuals_are_taken() -> None:
+    layer, x, residual = linear_layer()
+    expected = layer.add(x.transpose(0, 1).contiguous(), residual.transpose(0, 1).contiguous())
+    found = layer.add(x.transpose(0, 1), residual.transpose(0, 1))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(layer.gelu(x[:, ::2]), layer.gelu(x[:, ::2].contiguous()))
+
+
+def test_an_input_with_a_gradient_passes_it_on() -> None:
+    layer, x, residual = linear_layer(torch.float64)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(layer.gelu, x[:1, :2, :2])
+    assert torch.autograd.gradcheck(layer.add, (x[:1, :2, :2], residual[:1, :2, :2]))
+
+
+def test_a_new_weight_is_used_at_once() -> None:
+    layer, x, _ = linear_layer()
+    before = layer.gelu(x)
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    assert not torch.allclose(layer.gelu(x), before)
+    torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
+
+
+def test_a_new_bias_is_used_at_once() -> None:
+    layer, x, _ = linear_layer()
+    layer.gelu(x)
+    with torch.no_grad():
+        layer.bias.add_(1)
+    torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
+
+
+def test_weights_made_in_inference_mode_work() -> None:
+    with torch.inference_mode():
+        layer, x, residual = linear_layer()
+        torch.testing.assert_close(layer.add(x, residual), residual + layer(x))

@@ -1,14 +1,100 @@
-"""Linear layers that compute what follows them in the same pass, where the CPU's library can."""
+"""Columns for inference alone: folded weights, fused layers, no parts that only training needs."""
 
 from __future__ import annotations
+
+from functools import singledispatch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from revcol_backbone.column import EPSILON, Block, Column, Features, Level, bounded_alpha
+
 # By weight and dtype: in oneDNN's own layout, which no state dict, copy or pickle can hold.
 _PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+class DeployedColumn(nn.Module):
+    """A column with folded levels, and with every ``alpha`` bounded once and for all.
+
+    Args:
+        column: A trained column, which must not be used afterwards: its parts become parts of
+            this one.
+        is_first_column: The first column has no shortcut, and therefore no ``alpha`` here.
+    """
+
+    def __init__(self, column: Column, is_first_column: bool) -> None:
+        super().__init__()
+        self.num_levels = column.num_levels
+        for index, (level, alpha) in enumerate(zip(column.levels, column.alphas, strict=True)):
+            if not is_first_column:
+                self.register_buffer(f'alpha{index}', bounded_alpha(alpha.detach()))
+            self.add_module(f'level{index}', fold(level).requires_grad_(False))
+
+    def forward(self, stem: Tensor, previous: Features | None = None) -> Features:
+        """Run the column; arguments and result as in :class:`~revcol_backbone.column.Column`."""
+        below, outputs = stem, []
+        for index in range(self.num_levels):
+            above = () if previous is None else previous[index + 1 :]
+            below = getattr(self, f'level{index}')(below, above)
+            if previous is not None:
+                below = torch.addcmul(below, getattr(self, f'alpha{index}'), previous[index])
+            outputs.append(below)
+        return tuple(outputs)
+
+
+@singledispatch
+def fold(module: nn.Module) -> nn.Module:
+    """Fold a trained level or block for inference; kinds that are not registered stay as they are.
+
+    ``@fold.register`` adds a kind: a function from the trained module, whose parts it may take, to
+    the one that replaces it.
+    """
+    return module
+
+
+@fold.register
+def _(level: Level) -> nn.Module:
+    level.blocks = nn.ModuleList(fold(block) for block in level.blocks)
+    return level
+
+
+@fold.register
+def _(block: Block) -> nn.Module:
+    return DeployedBlock(block)
+
+
+class DeployedBlock(nn.Module):
+    """A block whose linear layers hold LayerNorm's affine part and the layer scale.
+
+    Args:
+        block: A trained block.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.dwconv = block.dwconv
+        # Both products of weights are rounded once, from float64.
+        first, second = block.pwconv1, block.pwconv2
+        dtype = first.weight.dtype
+        weight, scale = first.weight.double(), block.norm.weight.double()
+        shift = weight @ block.norm.bias.double()
+        self.pwconv1 = PackedLinear(
+            (weight * scale).to(dtype), (first.bias.double() + shift).to(dtype)
+        )
+        gamma = block.gamma.double()
+        self.pwconv2 = PackedLinear(
+            (gamma[:, None] * second.weight.double()).to(dtype),
+            (gamma * second.bias.double()).to(dtype),
+        )
+
+    def forward(self, x: Tensor, keep: None = None) -> Tensor:
+        """Apply the block to features of shape (B, C, H, W); nothing is ever dropped."""
+        branch = self.dwconv(x).permute(0, 2, 3, 1)
+        branch = F.layer_norm(branch, branch.shape[-1:], eps=EPSILON)
+        x = self.pwconv2.add(self.pwconv1.gelu(branch), x.permute(0, 2, 3, 1))
+        return x.permute(0, 3, 1, 2)
 
 
 class PackedLinear(nn.Linear):
