@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.model_zoo import IndexedModel, read_model_index
 
@@ -105,9 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 '`python tools/make_model_tables.py`.'
             )
         return
-    partial = args.readme.with_name(f'{args.readme.name}.part')
-    partial.write_text(new, encoding='utf-8')
-    os.replace(partial, args.readme)
+    write_atomically(args.readme, lambda partial: partial.write_text(new, encoding='utf-8'))
 
 
 if __name__ == '__main__':

@@ -35,7 +35,7 @@ from revcol_backbone import RevCol
 from revcol_backbone.analysis.cka import MinibatchCKA, split_evenly
 from revcol_backbone.analysis.columns import watch_columns
 from revcol_backbone.analysis.network_input import cover, describe_batch, find_images, make_batch
-from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.column import Features
 from revcol_backbone.engine.building import build_model, read_model_config, require_revcol
@@ -104,7 +104,9 @@ def visualize(args: argparse.Namespace) -> None:
         'cka': {name: np.where(np.isnan(t), None, t).tolist() for name, t in tables.items()},
     }
     text = json.dumps(content, indent=2) + '\n'
-    written.append(write_whole(args.out / 'cka.json', lambda partial: partial.write_text(text)))
+    written.append(
+        write_atomically(args.out / 'cka.json', lambda partial: partial.write_text(text))
+    )
     for name, table in tables.items():
         print(format_table(name, table))
     print('\nWritten:', *written)
@@ -231,7 +233,7 @@ def draw_cka(tables: dict[str, np.ndarray], title: str) -> Figure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure."""
-    write_whole(path, lambda partial: figure.savefig(partial, dpi=DOTS_PER_INCH, format='png'))
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=DOTS_PER_INCH, format='png'))
     plt.close(figure)
     return path
 

@@ -1,10 +1,11 @@
-"""Writing a checkpoint file whole or not at all, under a name that may carry its hash."""
+"""Writing files atomically, checkpoints among them, which may carry their hash in their name."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,46 @@ SUFFIXES = ('.pth', '.pt', '.safetensors')
 HASH_DIGITS = 8  # of the sha256 in a published name, by the OpenMMLab convention
 
 
+def write_atomically(
+    path: Path,
+    write: Callable[[Path], object],
+    final_name: Callable[[Path], str] | None = None,
+) -> Path:
+    """Write a file under a temporary name beside ``path`` and rename it when it is complete.
+
+    At any moment, and after the process is killed at any moment, ``path`` is the old file or the
+    new one, never a part of it. The bytes are on the disk before the file gets its name.
+
+    Args:
+        path: The file, replaced if it exists; its folder is made if it is missing.
+        write: Writes the whole file to the path that it is given.
+        final_name: Computes the name from the written file, where it is not that of ``path``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        OSError: The file cannot be written; the file that was there stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The number of a thread is unique among all threads of a machine.
+    partial = path.with_name(f'{path.name}.{threading.get_native_id()}.part')
+    try:
+        write(partial)
+        if final_name is not None:
+            path = path.with_name(final_name(partial))
+        with partial.open('r+b') as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
 def write_checkpoint(
     weights: Mapping[str, Tensor], meta: Mapping[str, Any], path: Path, publish: bool = False
 ) -> Path:
-    """Write a checkpoint through a temporary file beside it, so that no half file is ever seen.
+    """Write a checkpoint atomically (:func:`write_atomically`).
 
     The same content gives the same bytes, and so the same hash, under any name.
 
@@ -36,17 +73,17 @@ def write_checkpoint(
         OSError: The file cannot be written.
         ImportError: The package safetensors is needed and not installed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.part')
     write = _write_safetensors if path.suffix == '.safetensors' else _write_pickle
-    try:
-        write(_separate(weights), dict(meta), partial)
-        if publish:
-            path = path.with_name(f'{path.stem}-{_sha256(partial)[:HASH_DIGITS]}{path.suffix}')
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    content, entries = _separate(weights), dict(meta)
+
+    def name_with_hash(written: Path) -> str:
+        return f'{path.stem}-{_sha256(written)[:HASH_DIGITS]}{path.suffix}'
+
+    return write_atomically(
+        path,
+        lambda partial: write(content, entries, partial),
+        name_with_hash if publish else None,
+    )
 
 
 def _write_pickle(weights: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:

@@ -1,14 +1,14 @@
 """Installs the finder into site-packages, removes it, and says what is active."""
 
-import contextlib
 import os
 import sys
 import sysconfig
-import tempfile
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+
+from revcol_backbone.checkpoints.writing import write_atomically
 
 from . import finder
 
@@ -170,13 +170,9 @@ def _site_packages(directory: str | os.PathLike | None) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding='utf-8')
+        partial.chmod(0o644)  # other users run this interpreter, too
+
+    path.parent.stat()  # a folder that does not exist is an error here, and not made
+    write_atomically(path, write)

@@ -1,4 +1,4 @@
-"""A checkpoint file is written whole, by content and not by name."""
+"""Files are written atomically, and a checkpoint's bytes depend on its content alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from revcol_backbone.checkpoints.writing import SUFFIXES, write_checkpoint
+from revcol_backbone.checkpoints.writing import SUFFIXES, write_atomically, write_checkpoint
 
 WEIGHTS = {'weight': torch.arange(6.0).reshape(2, 3), 'steps': torch.tensor(3)}
 META = {'epoch': 3, 'dataset_meta': {'classes': ('cat', 'dog')}}
@@ -22,6 +22,27 @@ class FailsToSave:
 
 def files_in(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_into_a_folder_that_is_made(tmp_path):
+    path = tmp_path / 'new' / 'result.json'
+    assert write_atomically(path, lambda partial: partial.write_text('all of it')) == path
+    assert path.read_text() == 'all of it'
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / 'result.json'
+    path.write_text('before')
+
+    def fail(partial):
+        partial.write_text('half')
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    assert path.read_text() == 'before'
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize('suffix', ['.pth', '.pt'])

@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.analysis.fixtures import make_trained_like
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
-from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 
 MILLISECONDS = 1e3
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         content = {'settings': settings, 'seconds': latencies, 'errors': errors, 'kinds': kinds}
         content['limit'] = limit
         text = json.dumps(content, indent=2) + '\n'
-        write_whole(arguments.out, lambda path: path.write_text(text))
+        write_atomically(arguments.out, lambda path: path.write_text(text))
 
 
 def make_forms(

@@ -30,7 +30,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from revcol_backbone.analysis.timing import Spread, paired_ratios, summarize, time_in_turns
-from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import (
@@ -80,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(format_table(results))
     if args.out:
         content = {**describe(args), 'results': [asdict(result) for result in results]}
-        write_whole(args.out, lambda path: path.write_text(json.dumps(content, indent=2) + '\n'))
+        write_atomically(
+            args.out, lambda path: path.write_text(json.dumps(content, indent=2) + '\n')
+        )
 
 
 def benchmark(config: Config, args: argparse.Namespace) -> list[Result]:

@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.involution import Involution, RedNet, gathered, shifted
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = format_table(rows, arguments)
     print(table)
     if arguments.out:
-        write_whole(arguments.out, lambda path: path.write_text(table + '\n'))
+        write_atomically(arguments.out, lambda path: path.write_text(table + '\n'))
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

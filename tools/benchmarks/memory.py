@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.analysis.fixtures import make_trained_like
 from revcol_backbone.analysis.memory import LiveBytes
-from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_growth(results)
     content = {'settings': describe(arguments), 'results': [asdict(r) for r in results]}
     text = json.dumps(content, indent=2) + '\n'
-    write_whole(arguments.out / 'memory.json', lambda path: path.write_text(text))
+    write_atomically(arguments.out / 'memory.json', lambda path: path.write_text(text))
     draw(results, arguments.out / 'memory.png')
     print(f'\nWritten: {arguments.out / "memory.json"}, {arguments.out / "memory.png"}')
 
@@ -236,7 +236,7 @@ def print_fit_table(out: Path) -> None:
                     flush=True,
                 )
     text = json.dumps(rows, indent=2) + '\n'
-    write_whole(out / 'fit.json', lambda path: path.write_text(text))
+    write_atomically(out / 'fit.json', lambda path: path.write_text(text))
 
 
 def step_peak(model: RevCol, mode: str, batch: int, size: tuple[int, int]) -> int:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from revcol_backbone.analysis.columns import find_revcols
 from revcol_backbone.analysis.network_input import cover, describe_batch, make_batch
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
-from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.engine.building import backbone_of, build_model, read_model_config
 from revcol_backbone.inference.images import read_image
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = benchmark(choose_networks(args), args)
     if args.out:
         text = json.dumps(result, indent=2) + '\n'
-        write_whole(args.out, lambda partial: partial.write_text(text))
+        write_atomically(args.out, lambda partial: partial.write_text(text))
     print(format_result(result))
 
 
