@@ -29,7 +29,9 @@ class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Args:
         optim_wrapper_cfg: Config of the optimizer wrapper; its ``optimizer`` must set ``lr``.
-        paramwise_cfg: ``dict(decay_rate=float)``, above 0 and at most 1; 1 means no decay.
+        paramwise_cfg: ``dict(decay_rate=float)``, above 0 and at most 1; 1 means no decay. With
+            ``decay_alpha=True`` beside it, as in the published pre-training, ``alpha`` gets weight
+            decay; default ``False``.
 
     Raises:
         ValueError: ``paramwise_cfg`` has another form, or ``lr`` is missing; on building, the
@@ -37,10 +39,10 @@ class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     def _validate_cfg(self) -> None:
-        if set(self.paramwise_cfg) != {'decay_rate'}:
+        if set(self.paramwise_cfg) - {'decay_alpha'} != {'decay_rate'}:
             raise ValueError(
-                f'{type(self).__name__} got paramwise_cfg={self.paramwise_cfg!r}; it takes exactly '
-                'one key, as in paramwise_cfg=dict(decay_rate=0.85).'
+                f'{type(self).__name__} got paramwise_cfg={self.paramwise_cfg!r}; it takes '
+                'decay_rate and may take decay_alpha, as in paramwise_cfg=dict(decay_rate=0.85).'
             )
         rate = self.paramwise_cfg['decay_rate']
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
@@ -64,7 +66,9 @@ class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 frozen += 1
                 continue
             id_, distance = layers.get(parameter, (None, 0))
-            decays = parameter.ndim > 1 and not _is_bias_or_alpha(name, id_ is not None)
+            is_alpha = id_ is not None and name.rpartition('.')[2].startswith('alpha')
+            decays = parameter.ndim > 1 and not name.endswith('bias')
+            decays = decays and not (is_alpha and not self.paramwise_cfg.get('decay_alpha', False))
             # At a rate of 1 all layers learn alike and share a group.
             key = (0 if self.paramwise_cfg['decay_rate'] == 1 else distance, decays)
             group = groups.setdefault(key, _Group())
@@ -149,11 +153,6 @@ def _backbone_layers(model: nn.Module) -> dict[nn.Parameter, tuple[int, int]]:
             if id_ is not None:
                 layers[parameter] = (id_, last - id_)
     return layers
-
-
-def _is_bias_or_alpha(name: str, is_in_backbone: bool) -> bool:
-    last = name.rpartition('.')[2]
-    return last.endswith('bias') or (is_in_backbone and last.startswith('alpha'))
 
 
 def _describe(group: dict) -> str:

@@ -1,0 +1,21 @@
+# What every training on image classification shares.
+_base_ = 'mmpretrain::_base_/default_runtime.py'
+custom_imports = dict(
+    imports=['revcol_backbone', 'revcol_backbone.pretraining'], allow_failed_imports=False
+)
+checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
+
+custom_hooks = [
+    dict(type='FineTunedCheckpointHook'),
+    dict(type='ImageDatasetCheckHook'),
+    dict(type='ProgressBarHook'),
+]
+# With two, the newest one stays while the next is being written.
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2, save_best='accuracy/top1', rule='greater'),
+)
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+visualizer = dict(vis_backends=vis_backends)
+# Every learning rate is for 1,024 images in a step and follows the real number.
+auto_scale_lr = dict(base_batch_size=1024, enable=True)
+randomness = dict(seed=0)

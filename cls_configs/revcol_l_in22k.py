@@ -1,0 +1,3 @@
+_base_ = './_base_/in22k.py'
+
+model = dict(arch='large')
