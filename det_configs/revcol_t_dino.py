@@ -15,4 +15,6 @@ model = dict(
     decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=4))),
 )
 train_cfg = dict(max_epochs=12)
-param_scheduler = _base_.schedule_12_epochs
+param_scheduler = [
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[11], gamma=0.1)
+]

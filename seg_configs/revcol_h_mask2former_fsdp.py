@@ -1,2 +1,2 @@
 # revcol_h_mask2former.py with everything that training keeps sharded over the processes.
-_base_ = ['./revcol_h_mask2former.py', './_base_/fsdp.py']
+_base_ = ['./revcol_h_mask2former.py', '../base_configs/fsdp.py']

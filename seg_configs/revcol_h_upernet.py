@@ -1,15 +1,11 @@
 _base_ = './revcol_l_upernet_in22k.py'
 
-checkpoint = (
-    'https://huggingface.co/LarryTsai/RevCol/resolve/main/revcol_models/segmentation/'
-    'revcol_huge_k7padded.pth'
-)
 model = dict(
     backbone=dict(
         arch='huge',
         kernel_size=7,
         save_memory=True,
-        init_cfg=dict(checkpoint=checkpoint),
+        init_cfg=dict(checkpoint=_base_.huge_checkpoint),
     ),
     decode_head=dict(in_channels=[360, 720, 1440, 2880], channels=1440),
     auxiliary_head=dict(in_channels=1440),

@@ -1,2 +1,2 @@
 # revcol_h_upernet.py with everything that training keeps sharded over the processes.
-_base_ = ['./revcol_h_upernet.py', './_base_/fsdp.py']
+_base_ = ['./revcol_h_upernet.py', '../base_configs/fsdp.py']

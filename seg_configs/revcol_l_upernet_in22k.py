@@ -10,8 +10,5 @@ model = dict(
     auxiliary_head=dict(in_channels=512),
     test_cfg=dict(crop_size=_base_.crop_size, stride=(426, 426)),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=3000),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=3000, end=160000),
-]
+param_scheduler = [dict(_base_.warmup, end=3000 + 1), _base_.poly]
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))

@@ -21,11 +21,6 @@ from revcol_backbone import VARIANTS, RevCol
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(channels=[8, 16, 24, 32], layers=[1, 1, 1, 1], columns=2)
-RELEASES = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
-HUGE_CHECKPOINT = (
-    'https://huggingface.co/LarryTsai/RevCol/resolve/main/revcol_models/segmentation/'
-    'revcol_huge_k7padded.pth'
-)
 _load_once = functools.cache(load)
 
 

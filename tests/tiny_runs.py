@@ -6,20 +6,16 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from tests.configs import load_config
-from tests.det_configs.test_cascade import shrink as shrink_detector
-from tests.seg_configs.test_upernet import shrink as shrink_segmentor
 from tests.tiny_data import CLASSES, make_ade20k, make_coco
+from tests.tiny_models import set_classes, tiny_config
 
 SIDE = 64
 
 
 def tiny_detector(name: str, folder: Path, images: int = 2) -> Config:
     """A Cascade Mask R-CNN that trains and tests in ``folder``, where this writes its data."""
-    config = load_config(f'det_configs/{name}.py')
-    shrink_detector(config)
-    for head in (*config.model.roi_head.bbox_head, config.model.roi_head.mask_head):
-        head.num_classes = len(CLASSES)
+    config = tiny_config(f'det_configs/{name}.py')
+    set_classes(config, len(CLASSES))
     config.model.test_cfg.rcnn.max_per_img = 5
     data = make_coco(folder / 'coco', images)
     for split in ('train', 'val', 'test'):
@@ -44,8 +40,7 @@ def tiny_detector(name: str, folder: Path, images: int = 2) -> Config:
 
 def tiny_segmentor(name: str, folder: Path, images: int = 2) -> Config:
     """A UPerNet that trains two iterations and tests in ``folder``, as for detectors."""
-    config = load_config(f'seg_configs/{name}.py')
-    shrink_segmentor(config)
+    config = tiny_config(f'seg_configs/{name}.py')
     data = make_ade20k(folder / 'ade', images)
     for split in ('train', 'val', 'test'):
         config[f'{split}_dataloader'].dataset.data_root = str(data)

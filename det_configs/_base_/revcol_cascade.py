@@ -5,8 +5,8 @@ _base_ = [
     'mmdet::_base_/schedules/schedule_1x.py',
     'mmdet::_base_/default_runtime.py',
     './multi_scale_test.py',
+    '../../base_configs/revcol_weights.py',
 ]
-checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
 custom_imports = dict(
     imports=['revcol_backbone', 'revcol_backbone.engine.instance_tta'], allow_failed_imports=False
 )
@@ -28,7 +28,7 @@ model = dict(
                 bbox_coder=dict(
                     type='DeltaXYWHBBoxCoder',
                     target_means=[0.0, 0.0, 0.0, 0.0],
-                    target_stds=[std, std, 2 * std, 2 * std],
+                    target_stds=target_stds,
                 ),
                 reg_class_agnostic=False,
                 reg_decoded_bbox=True,
@@ -36,7 +36,11 @@ model = dict(
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
                 loss_bbox=dict(type='GIoULoss', loss_weight=10.0),
             )
-            for std in (0.1, 0.05, 0.033)
+            for target_stds in (
+                [0.1, 0.1, 0.2, 0.2],
+                [0.05, 0.05, 0.1, 0.1],
+                [0.033, 0.033, 0.067, 0.067],
+            )
         ],
     ),
 )

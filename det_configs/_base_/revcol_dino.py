@@ -3,8 +3,11 @@
 # decay 1e-4, gradients clipped at 0.1, its augmentation.
 # RevCol-L's published Cascade Mask R-CNN: layer decay in place of the base's 0.1 for the whole
 # backbone, and mixed precision.
-_base_ = ['mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py', './multi_scale_test.py']
-checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
+_base_ = [
+    'mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py',
+    './multi_scale_test.py',
+    '../../base_configs/revcol_weights.py',
+]
 custom_imports = dict(
     imports=['revcol_backbone', 'revcol_backbone.engine.instance_tta'], allow_failed_imports=False
 )
@@ -19,22 +22,3 @@ optim_wrapper = dict(
 )
 # mmdet's DINO keeps 300 boxes of an image, and its queries are not suppressed by one another.
 tta_model = dict(tta_cfg=dict(nms=dict(iou_threshold=0.7), max_per_img=300))
-
-# The shortest published schedule of mmdet's DINO, for the stand-in and for Objects365.
-schedule_12_epochs = [
-    dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[11], gamma=0.1)
-]
-# What mmdet's data set of Objects365 v2 changes in that of COCO.
-objects365_root = 'data/Objects365/Obj365_v2/'
-objects365_train = dict(
-    type='Objects365V2Dataset',
-    data_root=objects365_root,
-    ann_file='annotations/zhiyuan_objv2_train.json',
-    data_prefix=dict(img='train/'),
-)
-objects365_val = dict(
-    type='Objects365V2Dataset',
-    data_root=objects365_root,
-    ann_file='annotations/zhiyuan_objv2_val.json',
-    data_prefix=dict(img='val/'),
-)

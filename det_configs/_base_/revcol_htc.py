@@ -2,7 +2,9 @@
 # RevCol's published Cascade Mask R-CNN recipe (the base): box heads, optimizer, 3x schedule.
 # mmdet's HTC: interleaved cascade, mask information flow, semantic branch, losses, thresholds.
 # mmdet's strongest HTC (X-101-64x4d DCN): training at short sides 400 to 1400 under 1600.
-# HTC++ by its definition: soft-NMS. Its InstaBoost is left out: the library is no longer kept.
+# HTC++ by its definition (Swin, arXiv 2103.14030, appendix A2.2): soft-NMS; revcol_h_htc.py follows
+# its schedule. Left out: InstaBoost, whose library is no longer maintained, and the global
+# self-attention layer that was added to the largest model.
 _base_ = ['./revcol_cascade.py', 'mmdet::_base_/datasets/coco_instance.py']
 
 mask_head = dict(

@@ -1,14 +1,20 @@
-# UPerNet with RevCol, 160k iterations, mixed precision: everything the variants share.
+# UPerNet with RevCol, 160k iterations, mixed precision, seed 0: everything the variants share.
 # A variant names a data set beside this file and sets `arch`, `init_cfg`, the heads' channels,
 # the crop and its stride.
 _base_ = [
     'mmseg::_base_/models/upernet_swin.py',
     'mmseg::_base_/schedules/schedule_160k.py',
     'mmseg::_base_/default_runtime.py',
+    '../../base_configs/revcol_weights.py',
 ]
-checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
-custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
+custom_imports = dict(
+    imports=['revcol_backbone', 'revcol_backbone.engine.cudnn_determinism'],
+    allow_failed_imports=False,
+)
+custom_hooks = [dict(type='FineTunedCheckpointHook'), dict(type='CudnnDeterminismHook')]
+
+# The release trains with `--seed 0 --deterministic`.
+randomness = dict(seed=0, deterministic=True)
 
 model = dict(
     backbone=dict(_delete_=True, type='RevCol', drop_path_rate=0.3),
@@ -17,11 +23,12 @@ model = dict(
     test_cfg=dict(mode='slide'),
 )
 
-warmup_iters = 1500
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=warmup_iters),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=warmup_iters, end=160000),
-]
+# The rate decays from iteration 0 on, lr * (1 - t / 160000), with the warm-up multiplied on top.
+# mmengine reaches the end of a schedule one iteration early, hence the ones.
+max_iters = 160000
+poly = dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=0, end=max_iters + 1)
+warmup = dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500 + 1)
+param_scheduler = [warmup, poly]
 optim_wrapper = dict(
     _delete_=True,
     type='PortableAmpOptimWrapper',

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
 
-from tests.configs import build_model, load_config
-from tests.det_configs.test_cascade import shrink as shrink_detector
 from tests.inference import colour_models
-from tests.seg_configs.test_upernet import shrink as shrink_segmentor
 from tests.tiny_data import CLASSES
+from tests.tiny_models import CASCADE, UPERNET, ModelFiles, set_classes, tiny_config, write_files, write_model
 
 SIDE = 64  # what the models of RevCol resize pictures to
 
 
-class ModelFiles(NamedTuple):
-    config: Path
-    checkpoint: Path
-
-
 def make_cascade(folder: Path) -> ModelFiles:
     """A shrunk Cascade Mask R-CNN of RevCol with initial weights and test-time augmentation."""
-    config = load_config('det_configs/revcol_t_cascade.py')
-    shrink_detector(config)
+    config = tiny_config(CASCADE)
+    set_classes(config, len(CLASSES))
     config.model.test_cfg.rcnn.max_per_img = 5
-    for head in (*config.model.roi_head.bbox_head, config.model.roi_head.mask_head):
-        head.num_classes = len(CLASSES)
     config.test_dataloader.dataset.metainfo = dict(classes=CLASSES)
     return save(config, folder)
 
 
 def make_upernet(folder: Path) -> ModelFiles:
     """A shrunk UPerNet of RevCol with initial weights and test-time augmentation."""
-    config = load_config('seg_configs/revcol_t_upernet.py')
-    shrink_segmentor(config)
-    for head in (config.model.decode_head, config.model.auxiliary_head):
-        head.num_classes = len(CLASSES)
+    config = tiny_config(UPERNET)
+    set_classes(config, len(CLASSES))
     config.test_dataloader.dataset.update(
         type='BaseSegDataset', metainfo=dict(classes=CLASSES), reduce_zero_label=False
     )
@@ -76,8 +64,7 @@ def save(config: Config, folder: Path) -> ModelFiles:
     config.tta_pipeline[1].transforms[0] = scales[:2]
     for resize, side in zip(config.tta_pipeline[1].transforms[0], (SIDE, 96), strict=True):
         resize.scale = (side, side)
-    torch.manual_seed(0)
-    return _write(config, build_model(config).state_dict(), folder)
+    return write_model(config, folder)
 
 
 def _save_colour_model(package: str, kind: str, weights: dict, folder: Path) -> ModelFiles:
@@ -102,12 +89,4 @@ def _save_colour_model(package: str, kind: str, weights: dict, folder: Path) -> 
             ),
         )
     )
-    return _write(config, {key: torch.tensor([value]) for key, value in weights.items()}, folder)
-
-
-def _write(config: Config, weights: dict[str, torch.Tensor], folder: Path) -> ModelFiles:
-    folder.mkdir(parents=True, exist_ok=True)
-    files = ModelFiles(folder / 'config.py', folder / 'model.pth')
-    config.dump(files.config)
-    torch.save({'state_dict': weights, 'meta': {}}, files.checkpoint)
-    return files
+    return write_files(config, {key: torch.tensor([value]) for key, value in weights.items()}, folder)

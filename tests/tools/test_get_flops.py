@@ -13,9 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from revcol_backbone.analysis.flops import build_on_meta, count_by_part, model_multiply_adds
 from tests.configs import ROOT, build_model, load_config
-from tests.det_configs.test_htc_dino import shrink
-from tests.seg_configs.test_mask2former import shrink as shrink_mask2former
-from tests.tools.small_configs import write_backbone
+from tests.tiny_models import tiny_config, write_backbone
 from tools.get_flops import main
 
 # Every kind of backbone, neck and head, and the largest of each.
@@ -95,17 +93,14 @@ def test_the_semantic_branch_and_the_flow_between_mask_stages_are_counted():
 
 
 @pytest.mark.parametrize(
-    ('name', 'shrink_it', 'parts'),
+    ('name', 'parts'),
     [
-        ('det_configs/revcol_t_dino.py', shrink, {'encoder', 'decoder', 'bbox_head', 'other'}),
-        ('seg_configs/revcol_t_mask2former.py', shrink_mask2former, {'decode_head'}),
+        ('det_configs/revcol_t_dino.py', {'encoder', 'decoder', 'bbox_head', 'other'}),
+        ('seg_configs/revcol_t_mask2former.py', {'decode_head'}),
     ],
 )
-def test_a_transformer_counts_what_a_real_forward_pass_counts(
-    name, shrink_it, parts, tmp_path, capsys
-):
-    config = load_config(name)
-    shrink_it(config)
+def test_a_transformer_counts_what_a_real_forward_pass_counts(name, parts, tmp_path, capsys):
+    config = tiny_config(name)
     path = tmp_path / 'config.py'
     config.dump(path)
     assert main([str(path), '--shape', '128', '160']) == 0

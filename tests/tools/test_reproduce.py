@@ -5,11 +5,10 @@ import torch
 from mmengine.fileio import dump
 from mmengine.runner import CheckpointLoader
 
-from tests.configs import build_model, load_config
+from tests.configs import build_model
 from tests.dataset_trees import make_ade20k_tree, make_coco_tree
-from tests.det_configs.test_cascade import shrink as shrink_detector
 from tests.file_server import serve
-from tests.seg_configs.test_upernet import shrink as shrink_segmentor
+from tests.tiny_models import CASCADE, UPERNET, tiny_config
 from tests.tools.commands import error_of
 from tools.reproduce import compare, main
 
@@ -24,8 +23,7 @@ def _isolated(tmp_path, monkeypatch):
 @pytest.fixture
 def segmentor(tmp_path):
     """The bytes of a fine-tuned shrunk UPerNet, whose config is ``seg_configs/tiny.py``."""
-    config = load_config('seg_configs/revcol_t_upernet.py')
-    shrink_segmentor(config)
+    config = tiny_config(UPERNET)
     for resize in config.tta_pipeline[1].transforms[0]:
         resize.scale = (64, 64)
     make_ade20k_tree(tmp_path / 'data/ade/ADEChallengeData2016')
@@ -35,8 +33,7 @@ def segmentor(tmp_path):
 @pytest.fixture
 def detector(tmp_path):
     """The bytes of a fine-tuned shrunk Cascade Mask R-CNN, config ``det_configs/tiny.py``."""
-    config = load_config('det_configs/revcol_t_cascade.py')
-    shrink_detector(config)
+    config = tiny_config(CASCADE)
     config.model.test_cfg.rcnn.max_per_img = 5
     make_coco_tree(tmp_path / 'data/coco')
     return _publish(config, tmp_path, 'det_configs')

@@ -16,7 +16,7 @@ from PIL import Image
 from revcol_backbone.analysis.cka import MinibatchCKA
 from revcol_backbone.analysis.network_input import make_batch
 from revcol_backbone.engine.building import build_model, read_model_config
-from tests.tools.small_configs import write_backbone, write_detector, write_segmentor
+from tests.tiny_models import CASCADE, UPERNET, write_backbone, write_config
 from tools.visualize_columns import INPUT, SCORES, TOP_LEVEL, main, spread
 
 SIZES = [(64, 96), (70, 100), (96, 64), (64, 96), (130, 200)]
@@ -41,7 +41,7 @@ def results(out: Path) -> dict:
 
 
 def test_a_segmentor_is_compared_with_its_input_and_its_scores(pictures, tmp_path, capsys):
-    config, out = write_segmentor(tmp_path), tmp_path / 'out'
+    config, out = write_config(UPERNET, tmp_path / 'segmentor.py'), tmp_path / 'out'
     checkpoint = tmp_path / 'trained.pth'
     torch.manual_seed(0)
     torch.save({'state_dict': build_model(Config.fromfile(config)).state_dict()}, checkpoint)
@@ -97,7 +97,7 @@ def test_a_bare_backbone_is_compared_with_its_top_level_as_computed_by_hand(pict
 def test_a_detector_works_without_a_checkpoint_and_memory_saving_makes_no_difference(
     pictures, tmp_path
 ):
-    config = Config.fromfile(write_detector(tmp_path))
+    config = Config.fromfile(write_config(CASCADE, tmp_path / 'detector.py'))
     # What a run starts from is then the same in both.
     config.model.backbone.init_cfg = dict(type='Constant', layer='Conv2d', val=0.02)
     found = []

@@ -15,7 +15,7 @@ from torch import nn
 from revcol_backbone import RevCol
 from revcol_backbone.column import Column
 from revcol_backbone.engine.building import build_model, read_model_config
-from tests.tools.small_configs import write_backbone, write_detector, write_segmentor
+from tests.tiny_models import CASCADE, UPERNET, write_backbone, write_config
 from tools.benchmarks import speed as benchmark_speed
 from tools.benchmarks.speed import choose_networks, main, parse_arguments, prepare
 
@@ -147,13 +147,13 @@ def test_a_compiled_backbone_computes_the_same(backbone, monkeypatch):
 def test_of_a_detector_the_backbone_and_the_neck_are_compiled(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, 'compile', lambda module: compiled.append(type(module)))
-    args = parse_arguments([str(write_detector(tmp_path)), *FAST, '--compile'])
+    args = parse_arguments([str(write_config(CASCADE, tmp_path / 'detector.py')), *FAST, '--compile'])
     prepare(*choose_networks(args), args, torch.device('cpu'))
     assert [kind.__name__ for kind in compiled] == ['RevCol', 'FPN']
 
 
 def test_a_whole_segmentor_is_compared_with_its_backbone(tmp_path):
-    config = write_segmentor(tmp_path)
+    config = write_config(UPERNET, tmp_path / 'segmentor.py')
     (results,) = outputs(config, '--batch-size', '2')
     assert [result.pred_sem_seg.data.shape for result in results] == [(1, 64, 96)] * 2
     (levels,) = outputs(config, '--backbone-only')
@@ -161,7 +161,7 @@ def test_a_whole_segmentor_is_compared_with_its_backbone(tmp_path):
 
 
 def test_a_whole_detector_runs_to_its_boxes_from_a_checkpoint_and_a_picture(tmp_path):
-    config, checkpoint = write_detector(tmp_path), tmp_path / 'trained.pth'
+    config, checkpoint = write_config(CASCADE, tmp_path / 'detector.py'), tmp_path / 'trained.pth'
     picture = tmp_path / 'picture.png'
     cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8))
     model = build_model(read_model_config(config))
