@@ -1,4 +1,4 @@
-"""Small copies of this project's models: their structure with a few channels, and input for them."""
+"""Small copies of this project's models, a few channels wide, and input for them."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 # mmseg's Mask2Former (the base; the same for all its Swin): heads, 160k iterations, learning rate
 # 1e-4, weight decay 0.05, gradients clipped at 0.01, poly power 0.9, its augmentation, whole images
 # in the test.
-# RevCol's published UPerNet: seed 0, drop path 0.3, mixed precision, and the layer decay 0.9 of its larger
-# models in place of the base's 0.1 for the whole backbone.
+# RevCol's published UPerNet: seed 0, drop path 0.3, mixed precision, and the layer decay 0.9 of its
+# larger models in place of the base's 0.1 for the whole backbone.
 _base_ = [
     'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py',
     '../../base_configs/revcol_weights.py',

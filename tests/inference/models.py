@@ -9,7 +9,15 @@ from mmengine.config import Config
 
 from tests.inference import colour_models
 from tests.tiny_data import CLASSES
-from tests.tiny_models import CASCADE, UPERNET, ModelFiles, set_classes, tiny_config, write_files, write_model
+from tests.tiny_models import (
+    CASCADE,
+    UPERNET,
+    ModelFiles,
+    set_classes,
+    tiny_config,
+    write_files,
+    write_model,
+)
 
 SIDE = 64  # what the models of RevCol resize pictures to
 
@@ -89,4 +97,6 @@ def _save_colour_model(package: str, kind: str, weights: dict, folder: Path) -> 
             ),
         )
     )
-    return write_files(config, {key: torch.tensor([value]) for key, value in weights.items()}, folder)
+    return write_files(
+        config, {key: torch.tensor([value]) for key, value in weights.items()}, folder
+    )

@@ -147,7 +147,9 @@ def test_a_compiled_backbone_computes_the_same(backbone, monkeypatch):
 def test_of_a_detector_the_backbone_and_the_neck_are_compiled(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, 'compile', lambda module: compiled.append(type(module)))
-    args = parse_arguments([str(write_config(CASCADE, tmp_path / 'detector.py')), *FAST, '--compile'])
+    args = parse_arguments(
+        [str(write_config(CASCADE, tmp_path / 'detector.py')), *FAST, '--compile']
+    )
     prepare(*choose_networks(args), args, torch.device('cpu'))
     assert [kind.__name__ for kind in compiled] == ['RevCol', 'FPN']
 
