@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.model_zoo import read_model_index
@@ -93,6 +95,16 @@ def test_a_rednet_detector_has_the_published_learning_rate_and_parameters(name):
     assert (config.train_cfg.max_epochs, config.auto_scale_lr.base_batch_size) == (12, 16)
     assert config.param_scheduler[1].milestones == [8, 11]
     assert millions(build_model(config, 'meta')) == pytest.approx(in_millions(parameters), rel=0.01)
+
+
+@of(REDNET_SEGMENTORS)
+def test_a_rednet_segmentor_synchronizes_all_norms_but_those_of_involutions_and_stem(name):
+    backbone = build_model(load_config(f'seg_configs/{name}.py'), 'meta').backbone
+    norms = {key: m for key, m in backbone.named_modules() if isinstance(m, _BatchNorm)}
+    plain = {key for key in norms if key.startswith('stem.') or '.conv2.' in key}
+    assert 0 < len(plain) < len(norms)
+    for key, norm in norms.items():
+        assert type(norm) is (nn.BatchNorm2d if key in plain else nn.SyncBatchNorm), key
 
 
 def test_mask2former_with_revcol_h_is_as_large_as_published():
