@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from revcol_backbone.checkpoints.atomic import write_whole
+from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part, subset in zip(('first', 'after'), split(content, args.first, args.seed), strict=True):
         path = args.annotations.with_name(f'{args.annotations.stem}_{part}{args.first}.json')
         text = json.dumps(subset)
-        write_whole(path, lambda partial, text=text: partial.write_text(text))
+        write_atomically(path, lambda partial, text=text: partial.write_text(text))
         print(f'{path}: {len(subset["images"])} images, {len(subset["annotations"])} annotations')
 
 
