@@ -9,6 +9,8 @@ Importing this package, as configs do by ``custom_imports``, has these effects, 
   mmengine's root;
 - where mmcv comes without compiled operators, those of :mod:`revcol_backbone.mmcv_ops` are used in
   this process;
+- mmengine opens ``_base_ = 'revcol_backbone::...'`` in this process
+  (:mod:`revcol_backbone.engine.openmmlab_imports`);
 - mmengine's own training checkpoints load under torch's weights-only protection
   (:func:`trust_mmengine_checkpoints`).
 """
@@ -16,6 +18,7 @@ Importing this package, as configs do by ``custom_imports``, has these effects, 
 from revcol_backbone import mmcv_ops
 from revcol_backbone.checkpoints.pretrained import load_pretrained
 from revcol_backbone.checkpoints.safe_globals import trust_mmengine_checkpoints
+from revcol_backbone.engine import openmmlab_imports
 from revcol_backbone.engine.amp import PortableAmpOptimWrapper
 from revcol_backbone.engine.column_monitor import ColumnMonitorHook
 from revcol_backbone.engine.deploy_hook import SwitchToDeployHook
@@ -27,6 +30,7 @@ from revcol_backbone.variants import VARIANTS, Architecture
 from revcol_backbone.version import __version__
 
 mmcv_ops.enable()
+openmmlab_imports.enable()
 trust_mmengine_checkpoints()
 
 __all__ = [

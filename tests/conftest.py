@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 
 import pytest
@@ -16,3 +17,13 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     logger.addHandler(caplog.handler)
     yield caplog
     logger.removeHandler(caplog.handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say after the closing line what was not tested; each reason names what brings it."""
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    skipped = reporter.stats.get('skipped', []) if reporter else []
+    reasons = collections.Counter(report.longrepr[2] for report in skipped)
+    for reason, count in reasons.items():
+        tests = 'test' if count == 1 else 'tests'
+        reporter.write_line(f'not tested ({count} {tests}): {reason.removeprefix("Skipped: ")}')

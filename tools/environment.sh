@@ -1,9 +1,10 @@
 # Sourced from the root of the repository: makes .venv with the tested stack and activates it.
 # Does nothing when .venv was completed for the present constraints.txt, setup.cfg and
 # pyproject.toml; otherwise installs what is missing, also after an interruption.
-# PYTHON names the interpreter to make .venv with; default: python3.11.
+# PYTHON names the interpreter to make .venv with; default: the newest supported one on the machine.
 
 ENVIRONMENT_STAMP=.venv/installed-from
+SUPPORTED_PYTHONS='python3.13 python3.12 python3.11'
 
 stop() {
     echo "error: $*" >&2
@@ -11,12 +12,27 @@ stop() {
 }
 
 make_venv() {
-    local python=${PYTHON:-python3.11}
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || stop \
-        "'$python' is missing or older than Python 3.11, which the tested stack needs:" \
-        "install Python 3.11, or name it as in 'PYTHON=/path/to/python3.11 bash $0'."
+    local python
+    python=${PYTHON:-$(find_python)}
+    [ -n "$python" ] || stop \
+        'Python 3.11, 3.12 or 3.13 is needed, and none of them was found:' \
+        "install one, or name it as in 'PYTHON=/path/to/python3.12 bash $0'."
+    "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null || stop \
+        "'$python' is missing or is not Python 3.11, 3.12 or 3.13: name one of these," \
+        "as in 'PYTHON=/path/to/python3.12 bash $0'."
     "$python" -m venv .venv || stop \
-        "'$python -m venv' failed: install the venv module of this Python (Debian: python3.11-venv)."
+        "'$python -m venv' failed: install the venv module of this Python (Debian: python3-venv)."
+}
+
+# The first supported Python that starts: a name on the PATH may be a shim with nothing behind it.
+find_python() {
+    local python
+    for python in $SUPPORTED_PYTHONS; do
+        if "$python" -c '' 2> /dev/null; then
+            echo "$python"
+            return
+        fi
+    done
 }
 
 sources_digest() {
@@ -46,6 +62,12 @@ install_stack() {
     .venv/bin/python -m revcol_backbone.mmcv_ops install
 }
 
+# openmim creates this folder when it is first imported, and fails if another process does so at the
+# same time (mim/utils/default.py).
+make_mim_cache() {
+    mkdir -p ~/.cache/mim || stop "openmim needs the folder $HOME/.cache/mim, which cannot be created."
+}
+
 [ -f setup.cfg ] || stop "tools/environment.sh has to be sourced from the root of the repository."
 .venv/bin/python -m pip --version > /dev/null 2>&1 || make_venv
 if [ "$(cat "$ENVIRONMENT_STAMP" 2> /dev/null)" != "$(sources_digest)" ]; then
@@ -54,4 +76,5 @@ if [ "$(cat "$ENVIRONMENT_STAMP" 2> /dev/null)" != "$(sources_digest)" ]; then
     install_stack || stop 'the stack was not installed: the lines above say why; run this again.'
     sources_digest > "$ENVIRONMENT_STAMP"
 fi
+make_mim_cache
 . .venv/bin/activate

@@ -2,7 +2,7 @@
 # From a fresh clone to a trained and tested RevCol detector and segmentor on a CPU:
 # makes .venv, makes data/digits, trains and tests a Cascade Mask R-CNN and a UPerNet with
 # `mim train` and `mim test`, and shows the figures and pictures of both.
-# Run again after an interruption, it goes on where it stopped; finished stages are kept.
+# Run again after an interruption, it resumes; finished stages are kept.
 # Usage: bash tools/quickstart.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,8 +19,10 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((CORES < 4 ? 1 : CORES < 8 ? CORES /
 main() {
     mkdir -p "$WORK_DIR"
     timed data python tools/make_digits_dataset.py --out "$DATA_DIR"
+    check_made_from "$WORK_DIR/cascade" det_configs/quickstart_cascade.py
+    check_made_from "$WORK_DIR/upernet" seg_configs/quickstart_upernet.py
     stage=training stage_start=$SECONDS
-    set -m  # a process group for each of the two, so that an interruption ends both
+    set -m  # a process group for each of the two, so that the whole of one can be ended
     train_and_test mmdet cascade det_configs/quickstart_cascade.py \
         --out "$WORK_DIR/cascade/test/predictions.pkl" &
     local detector=$!
@@ -38,7 +40,6 @@ train_and_test() {
     local package=$1 name=$2 config=$3
     local work_dir=$WORK_DIR/$name log=$WORK_DIR/$name.log
     shift 3
-    check_made_from "$work_dir" "$config"
     if [ -f "$work_dir/trained" ]; then
         echo "$name: trained already"
     else
@@ -54,20 +55,35 @@ train_and_test() {
     fi
 }
 
-# follow DETECTOR SEGMENTOR: shows how far both processes are until both have ended; fails, and
-# shows the end of the logs, if one of them failed.
+# follow DETECTOR SEGMENTOR: reports the progress of both processes until both have ended; when one
+# fails, shows the end of its log and stops, which ends the other.
 follow() {
-    echo "Training; the whole output goes to $WORK_DIR/cascade.log and $WORK_DIR/upernet.log"
-    while kill -0 "$1" 2> /dev/null || kill -0 "$2" 2> /dev/null; do
-        sleep 5
-        (( SECONDS % 30 < 5 )) || continue
-        grep -hoE '(Epoch|Iter)\((train|test)\).*' "$WORK_DIR"/*.log 2> /dev/null |
-            grep -oE '^.* loss: [0-9.]+' | awk '{ last[$1] = $0 } END { for (k in last) print last[k] }' || true
+    local running=1 next_report=$((SECONDS + 30))
+    echo "Training; the full output goes to $WORK_DIR/cascade.log and $WORK_DIR/upernet.log"
+    while (( running )); do
+        sleep 1
+        running=0
+        if is_running cascade "$1"; then running=1; fi
+        if is_running upernet "$2"; then running=1; fi
+        (( SECONDS >= next_report )) || continue
+        next_report=$((SECONDS + 30))
+        report_progress
     done
-    if ! wait "$1" || ! wait "$2"; then
-        tail -n 20 "$WORK_DIR"/*.log >&2
-        stop 'a training or test failed, see above; run this again to go on.'
-    fi
+}
+
+# is_running NAME PROCESS: stops everything if the process has failed.
+is_running() {
+    ! kill -0 "$2" 2> /dev/null || return 0
+    ! wait "$2" || return 1
+    tail -n 20 "$WORK_DIR/$1.log" >&2 || true
+    stop "training or testing $1 failed: the lines above, from $WORK_DIR/$1.log, say why." \
+        'The other one is stopped too; run this again to resume.'
+}
+
+report_progress() {
+    grep -hoE '(Epoch|Iter)\((train|test)\).*' "$WORK_DIR"/*.log 2> /dev/null |
+        grep -oE '^.* loss: [0-9.]+' |
+        awk '{ last[$1] = $0 } END { for (k in last) print last[k] }' || true
 }
 
 # What was trained on other data or with another config must not pass for the present one.
@@ -101,6 +117,7 @@ end() {
     for group in $(jobs -p); do
         kill -- "-$group" 2> /dev/null || true
     done
+    wait
 }
 
 trap end EXIT

@@ -1,4 +1,4 @@
-"""Installs the finder into site-packages, removes it, and says what is active."""
+"""Installs what OpenMMLab's libraries need at import, removes it, and says what is active."""
 
 import os
 import sys
@@ -9,13 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from revcol_backbone.checkpoints.writing import write_atomically
-
-from . import finder
+from revcol_backbone.engine import openmmlab_imports
+from revcol_backbone.mmcv_ops import finder
 
 MODULE_NAME = '_revcol_backbone_mmcv_ops'
+# What is copied into site-packages, by the name of the copy.
+COPIES = {MODULE_NAME: finder, '_revcol_backbone_openmmlab_imports': openmmlab_imports}
 PATH_FILE = 'revcol_backbone_mmcv_ops.pth'
-# Python runs this line at every start of the interpreter.
-PATH_LINE = f'import {MODULE_NAME}; {MODULE_NAME}.enable()\n'
+# Python runs these lines at every start of the interpreter.
+PATH_LINES = ''.join(f'import {name}; {name}.enable()\n' for name in COPIES)
 
 
 class InstallationError(RuntimeError):
@@ -76,8 +78,9 @@ def status() -> Status:
 def install(directory: str | os.PathLike | None = None) -> str:
     """Makes ``import mmcv.ops`` work in every process of this interpreter.
 
-    Writes a path file, which Python reads at start, and a copy of the finder. With a compiled
-    mmcv nothing is written.
+    Writes a path file, which Python reads at start, and copies of two modules: the finder of
+    ``mmcv._ext``, which a compiled mmcv overrides, and the corrections of
+    :mod:`revcol_backbone.engine.openmmlab_imports`.
 
     Args:
         directory: A folder that Python reads path files from. Defaults to the running
@@ -89,22 +92,19 @@ def install(directory: str | os.PathLike | None = None) -> str:
     Raises:
         InstallationError: If the folder cannot be written to.
     """
-    compiled = find_compiled()
-    if compiled:
-        return f'mmcv has compiled operators ({compiled}); nothing to install, nothing written.'
     directory = _site_packages(directory)
     try:
-        # The module goes first: a path file without it would complain at every start.
-        _write(directory / f'{MODULE_NAME}.py', Path(finder.__file__).read_text('utf-8'))
-        _write(directory / PATH_FILE, PATH_LINE)
+        # The modules go first: a path file without them would complain at every start.
+        for name, module in COPIES.items():
+            _write(directory / f'{name}.py', Path(module.__file__).read_text('utf-8'))
+        _write(directory / PATH_FILE, PATH_LINES)
     except OSError as error:
         raise InstallationError(
             f'Cannot write to {directory} ({error.strerror}): use a virtual environment, or pass '
             '--directory with a folder of yours that Python reads at start, such as the one that '
             "'python -m site --user-site' prints."
         ) from error
-    note = '' if _mmcv_folder() else ' mmcv is not installed yet: it takes effect with mmcv-lite.'
-    return f'Installed the stand-in for mmcv._ext in {directory}.{note}'
+    return f'Installed the stand-in for mmcv._ext in {directory}.{_note_on_mmcv()}'
 
 
 def uninstall(directory: str | os.PathLike | None = None) -> str:
@@ -121,9 +121,10 @@ def uninstall(directory: str | os.PathLike | None = None) -> str:
         InstallationError: If the folder cannot be written to.
     """
     directory = _site_packages(directory)
-    module = directory / f'{MODULE_NAME}.py'
-    bytecode = (directory / '__pycache__').glob(f'{MODULE_NAME}.*.pyc')
-    present = [path for path in (directory / PATH_FILE, module, *bytecode) if path.exists()]
+    written = [directory / PATH_FILE]
+    for name in COPIES:
+        written += [directory / f'{name}.py', *(directory / '__pycache__').glob(f'{name}.*.pyc')]
+    present = [path for path in written if path.exists()]
     try:
         for path in present:
             path.unlink()
@@ -146,6 +147,13 @@ def find_compiled() -> str | None:
         return None
     spec = finder.search_others(package.submodule_search_locations)
     return spec and (spec.origin or finder.EXTENSION)
+
+
+def _note_on_mmcv() -> str:
+    compiled = find_compiled()
+    if compiled:
+        return f' mmcv has compiled operators ({compiled}): these are used.'
+    return '' if _mmcv_folder() else ' mmcv is not installed yet: it takes effect with mmcv-lite.'
 
 
 def _mmcv_spec() -> ModuleSpec | None:

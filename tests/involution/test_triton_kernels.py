@@ -17,7 +17,10 @@ from tests.involution.triton_cases import CASES, relative_errors
 triton = pytest.importorskip('triton')
 ROOT = Path(__file__).parents[2]
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.float16: 1e-3}
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason='no CUDA GPU; run `bash tools/run_tests.sh` on a machine that has one',
+)
 
 
 def test_interpreted_kernels_agree_with_the_shifted_form():
