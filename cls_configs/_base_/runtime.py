@@ -6,6 +6,7 @@ custom_imports = dict(
 checkpoints = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
 
 custom_hooks = [
+    dict(type='PublishedWeightsHook'),
     dict(type='FineTunedCheckpointHook'),
     dict(type='ImageDatasetCheckHook'),
     dict(type='ProgressBarHook'),

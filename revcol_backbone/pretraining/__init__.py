@@ -2,8 +2,8 @@
 
 Importing this package, as configs do by ``custom_imports``, registers at mmengine's root the models
 ``RevColPretraining``, ``RevColClassifier`` and ``WeakLogitDistillation``, the pipeline steps
-``PretrainingAugmentation`` and ``EvaluationTransform``, and the hooks ``ImageDatasetCheckHook`` and
-``ProgressBarHook``. It does not import mmpretrain.
+``PretrainingAugmentation`` and ``EvaluationTransform``, and the hooks ``ImageDatasetCheckHook``,
+``ProgressBarHook`` and ``PublishedWeightsHook``. It does not import mmpretrain.
 """
 
 from revcol_backbone.pretraining.classifier import RevColClassifier
@@ -12,6 +12,7 @@ from revcol_backbone.pretraining.distillation import WeakLogitDistillation
 from revcol_backbone.pretraining.loss import compound_loss
 from revcol_backbone.pretraining.network import RevColPretraining
 from revcol_backbone.pretraining.progress_bar_hook import ProgressBarHook
+from revcol_backbone.pretraining.published_weights_hook import PublishedWeightsHook
 from revcol_backbone.pretraining.transforms import EvaluationTransform, PretrainingAugmentation
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     'ImageDatasetCheckHook',
     'PretrainingAugmentation',
     'ProgressBarHook',
+    'PublishedWeightsHook',
     'RevColClassifier',
     'RevColPretraining',
     'WeakLogitDistillation',
