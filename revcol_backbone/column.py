@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from revcol_backbone.block_function import apply_block
 from revcol_backbone.variants import Architecture
 
 ALPHA_INIT = 0.5
@@ -241,12 +242,7 @@ class Block(nn.Module):
         ``keep`` holds drop path factors of shape (B,), 0 for a dropped sample and 1 / (1 - rate)
         for a kept one; ``None`` keeps all.
         """
-        branch = self.dwconv(x).permute(0, 2, 3, 1)
-        branch = self.pwconv2(F.gelu(self.pwconv1(self.norm(branch))))
-        branch = (self.gamma * branch).permute(0, 3, 1, 2)
-        if keep is not None:
-            branch = branch * keep.view(-1, 1, 1, 1)
-        return x + branch
+        return apply_block(self, x, keep)
 
 
 class ChannelsFirstLayerNorm(nn.LayerNorm):
