@@ -1,4 +1,8 @@
-"""The models of ``model-index.yml``: their configs, published files and published figures."""
+"""The models of ``model-index.yml``: their configs, published files and published figures.
+
+The metafiles are the one place of each published number. Figures stand there as they were printed:
+their digits say how exact they are. FLOPs are multiply-adds.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from typing import Any
 
 from mmengine.fileio import load
 
+UNITS = {'': 1, 'M': 10**6, 'G': 10**9, 'B': 10**9}
+
 
 @dataclass(frozen=True)
 class IndexedModel:
@@ -16,21 +22,43 @@ class IndexedModel:
 
     Args:
         name: Its name, that of its config.
-        config: The config, relative to the folder of ``model-index.yml``.
-        metadata: ``Method``, ``Backbone``, ``Training Data`` and, where they were published,
-            ``Parameters``, ``FLOPs`` (multiply-adds) and their ``FLOPs Input``;
-            ``Parameters Counted`` where the published number cannot be right.
+        config: The config, relative to the folder of ``model-index.yml``; ``None`` if this project
+            has none.
+        metadata: ``Method``, ``Backbone``, ``Training Data`` and other fields of the metafile.
         dataset: The data set of the figures.
         figures: The published figures, in percent, by metric.
-        weights: The address of the published fine-tuned file; ``None`` if there is none.
+        weights: The address of the published file; ``None`` if there is none.
     """
 
     name: str
-    config: str
+    config: str | None
     metadata: Mapping[str, Any]
     dataset: str
     figures: Mapping[str, float]
     weights: str | None
+
+    @property
+    def parameters(self) -> str | None:
+        """The published number of parameters, such as ``'88M'``."""
+        return self.metadata.get('Parameters')
+
+    @property
+    def counted_parameters(self) -> str | None:
+        """An own count, where the published number of parameters cannot be right."""
+        return self.metadata.get('Parameters Counted')
+
+    @property
+    def flops(self) -> str | None:
+        """The published multiply-adds of one image of :attr:`flops_shape`, such as ``'741G'``."""
+        return self.metadata.get('FLOPs')
+
+    @property
+    def flops_shape(self) -> tuple[int, int] | None:
+        """Height and width of the image that FLOPs were counted for, in pixels."""
+        if 'FLOPs Input' not in self.metadata:
+            return None
+        width, height = map(int, self.metadata['FLOPs Input'].split(' x '))
+        return height, width
 
 
 def read_model_index(path: Path) -> list[IndexedModel]:
@@ -46,11 +74,19 @@ def read_model_index(path: Path) -> list[IndexedModel]:
     return [_model(entry) for metafile in metafiles for entry in metafile['Models']]
 
 
+def parse_figure(text: str) -> tuple[float, float]:
+    """Read a figure as its value and half of its last digit: ``'4.5G'`` gives 4.5e9 and 5e7."""
+    unit = text[-1] if text[-1] in UNITS else ''
+    number = text.removesuffix(unit).replace(',', '')
+    decimals = len(number.partition('.')[2])
+    return float(number) * UNITS[unit], 0.5 * UNITS[unit] / 10**decimals
+
+
 def _model(entry: Mapping[str, Any]) -> IndexedModel:
     results = entry['Results']
     return IndexedModel(
         name=entry['Name'],
-        config=entry['Config'],
+        config=entry.get('Config'),
         metadata=entry['Metadata'],
         dataset=results[0]['Dataset'],
         figures={name: value for result in results for name, value in result['Metrics'].items()},

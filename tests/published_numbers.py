@@ -30,6 +30,15 @@ CLASSIFIERS = {
     'RedNet-101': ('25.65M', '4.74G', 78.92),
     'RedNet-152': ('33.99M', '6.79G', 79.12),
 }
+# Pre-trained on ImageNet-22K or private images: top-1 on ImageNet-1K.
+PRETRAINED_CLASSIFIERS = {
+    'revcol_b_in22k_in1k': 85.6,
+    'revcol_b_in22k_in1k_384': 86.7,
+    'revcol_l_in22k_in1k': 86.6,
+    'revcol_l_in22k_in1k_384': 87.6,
+    'revcol_xl_in22k_in1k_384': 88.2,
+    'revcol_h_in1k_640': 90.0,
+}
 
 RELEASE = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint/'
 HUB = 'https://huggingface.co/LarryTsai/RevCol/resolve/main/revcol_models/'

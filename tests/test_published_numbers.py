@@ -14,9 +14,11 @@ from tests.published_numbers import (
     BACKBONES,
     CASCADE,
     CASCADE_TARGET_STDS,
+    CLASSIFIERS,
     HEADLINES,
     HUB,
     HUGE_WEIGHTS,
+    PRETRAINED_CLASSIFIERS,
     REDNET_DETECTORS,
     REDNET_SEGMENTORS,
     RELEASE,
@@ -159,6 +161,26 @@ def test_a_rednet_metafile_has_the_published_figures(name):
     assert MODELS[name].metadata['FLOPs Input'] == (
         '1280 x 800' if name in REDNET_DETECTORS else '2048 x 1024'
     )
+
+
+@of(CLASSIFIERS)
+def test_a_classifiers_metafile_has_the_published_figures(name):
+    parameters, flops, top1 = CLASSIFIERS[name]
+    model = next(m for m in MODELS.values() if is_classifier_of(m, name) and m.parameters)
+    assert model.figures == {'top-1': top1}
+    assert size_of(model) == (parameters, flops)
+    if name.startswith('RevCol'):
+        arch = model.metadata['Backbone Config']['arch']
+        assert model.metadata['Backbone Parameters'] == f'{BACKBONES[arch][4]:,}'
+
+
+@of(PRETRAINED_CLASSIFIERS)
+def test_a_classifier_of_a_larger_pre_training_has_the_published_top_1(name):
+    assert MODELS[name].figures == {'top-1': PRETRAINED_CLASSIFIERS[name]}
+
+
+def is_classifier_of(model, backbone):
+    return model.dataset == 'ImageNet-1K' and model.metadata['Backbone'] == backbone
 
 
 def size_of(model):

@@ -36,13 +36,18 @@ METRICS = {'box AP': ('coco/bbox_mAP', 100), 'mask AP': ('coco/segm_mAP', 100), 
 DEFAULT_TOLERANCE = 0.1  # points: one unit of the last published digit
 
 
+def read_testable(index: Path) -> list[IndexedModel]:
+    """Read the detectors and segmentors of an index; classifiers are tested by mmpretrain."""
+    return [model for model in read_model_index(index) if model.dataset in DATA_SETS]
+
+
 def choose_model(name: str, index: Path) -> IndexedModel:
     """Find a model by its name.
 
     Raises:
         ValueError: There is none; the message has the names.
     """
-    models = {model.name: model for model in read_model_index(index)}
+    models = {model.name: model for model in read_testable(index)}
     if name not in models:
         raise ValueError(f'{name} is unknown; the models are {", ".join(models)}.')
     return models[name]
@@ -207,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 if every figure is reached."""
     args = parse_arguments(arguments)
     if args.list:
-        for model in read_model_index(args.index):
+        for model in read_testable(args.index):
             file = model.weights or 'no file was published'
             print(f'{model.name:<30} {model.dataset:<11} {file}')
         return 0

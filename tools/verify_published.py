@@ -13,6 +13,7 @@ The exit status is 1 if a figure is missed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import warnings
 from collections.abc import Sequence
@@ -32,22 +33,18 @@ from revcol_backbone.analysis.flops import (
     model_multiply_adds,
 )
 from revcol_backbone.cli import report_errors
-from revcol_backbone.published import (
-    BACKBONES,
-    CLASSIFIERS,
-    DETECTORS,
-    SEGMENTORS,
-    PublishedModel,
-    parse_figure,
-)
+from revcol_backbone.model_zoo import IndexedModel, parse_figure, read_model_index
 
 ROOT = Path(__file__).parents[1]
-PARAMETER_TOLERANCE, FLOP_TOLERANCE = 0.01, 0.03
+PARAMETER_TOLERANCE, FLOP_TOLERANCE = '1%', '3%'
+BACKBONE_PARAMETERS = 'Backbone Parameters'
 SECTIONS = {
-    'Backbones': BACKBONES,
-    'Classification, ImageNet, 224 x 224': CLASSIFIERS,
-    'Detection, COCO, 1280 x 800': DETECTORS,
-    'Segmentation, ADE20K 2048 x 512 and 2560 x 640, Cityscapes 2048 x 1024': SEGMENTORS,
+    'Backbones': (),
+    'Detection, COCO, 1280 x 800': ('COCO',),
+    'Segmentation, ADE20K 2048 x 512 and 2560 x 640, Cityscapes 2048 x 1024': (
+        *('ADE20K', 'Cityscapes'),
+    ),
+    'Classification, ImageNet, 224 x 224': ('ImageNet-1K',),
 }
 ROW = '{:<34} {:>15} {:>15} {:>8}   {:>9} {:>9} {:>8}   {}'
 HEADER = ROW.format(
@@ -72,11 +69,10 @@ class Comparison:
 @report_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables; returns the exit status."""
-    wanted = parse_arguments(arguments).models
-    sections = {
-        title: [model for model in models if _is_wanted(model, wanted)]
-        for title, models in SECTIONS.items()
-    }
+    args = parse_arguments(arguments)
+    wanted = args.models
+    models = [model for model in read_model_index(args.index) if _is_wanted(model, wanted)]
+    sections = {title: _section(models, datasets) for title, datasets in SECTIONS.items()}
     if not any(sections.values()):
         raise ValueError(
             f'no published model has {" or ".join(wanted)} in its name; omit MODEL to see all.'
@@ -84,45 +80,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What the libraries say about themselves would tear the tables apart.
     warnings.filterwarnings('ignore', category=UserWarning)
     missed = 0
-    for title, models in sections.items():
-        if models:
+    for title, section in sections.items():
+        if section:
             print(f'\n{title}\n{HEADER}', flush=True)
-            missed += sum(not verify(model) for model in models)
+            is_backbone = not SECTIONS[title]
+            missed += sum(not verify(model, is_backbone) for model in section)
     print(f'\n{missed} missed' if missed else '\nEvery figure that can be right is met.')
     return 1 if missed else 0
 
 
-def verify(model: PublishedModel) -> bool:
-    """Print one row, and say whether our figures agree with the published ones."""
-    network = _build(model)
+def verify(model: IndexedModel, is_backbone: bool = False) -> bool:
+    """Print one row, and say whether our figures agree with the published ones.
+
+    Args:
+        model: What was published.
+        is_backbone: Count its backbone alone.
+    """
+    network = _build(model, is_backbone)
     count = count_parameters(network)
-    parameters = compare(count, model.parameters, PARAMETER_TOLERANCE)
-    flops = None
-    if model.size:
-        flops = compare(model_multiply_adds(network, *model.size), model.flops, FLOP_TOLERANCE)
-    verdict, is_met = _judge(model, count, parameters, flops)
-    figures = [
+    if is_backbone:
+        published = model.metadata[BACKBONE_PARAMETERS]
+        figures = {'parameters': compare(count, published, PARAMETER_TOLERANCE)}
+        remarks = []
+    else:
+        figures, remarks = _compare_model(model, network, count)
+    missed = [name for name, figure in figures.items() if not figure.met]
+    verdict = f'MISSED {" and ".join(missed)}' if missed else 'ok'
+    shown = [
         text
-        for figure in (parameters, flops or Comparison('-', '-', '', met=True))
+        for name in ('parameters', 'FLOPs')
+        for figure in [figures.get(name, Comparison('-', '-', '', met=True))]
         for text in (figure.ours, figure.published, figure.difference)
     ]
-    print(ROW.format(model.name, *figures, verdict), flush=True)
-    return is_met
+    name = model.metadata['Backbone'] if is_backbone else model.name
+    print(ROW.format(name, *shown, '; '.join([verdict, *remarks])), flush=True)
+    return not missed
 
 
-def compare(ours: int, published: str | None, tolerance: float) -> Comparison:
+def compare(ours: int, published: str, tolerance: str) -> Comparison:
     """Hold a count against a printed figure.
 
     Args:
         ours: The count.
-        published: The figure as printed; ``None`` where none was published.
-        tolerance: Largest relative difference that counts as met.
+        published: The figure as printed, such as ``'88M'``.
+        tolerance: Largest relative difference that counts as met, such as ``'1%'``.
     """
-    if published is None:
-        return Comparison(_format(ours, None), '-', '', met=True)
     value, half_digit = parse_figure(published)
     difference = ours / value - 1
-    is_close, is_same_digits = abs(difference) <= tolerance, abs(ours - value) <= half_digit
+    is_close = abs(difference) <= float(tolerance.removesuffix('%')) / 100
+    is_same_digits = abs(ours - value) <= half_digit
     return Comparison(
         _format(ours, published),
         published,
@@ -132,46 +138,56 @@ def compare(ours: int, published: str | None, tolerance: float) -> Comparison:
     )
 
 
-def _judge(
-    model: PublishedModel, count: int, parameters: Comparison, flops: Comparison | None
-) -> tuple[str, bool]:
-    figures = {'parameters': parameters, 'FLOPs': flops}
-    remarks = [
-        f'rounds to {figure.published}'
-        for figure in figures.values()
-        if figure and figure.by_rounding
-    ]
-    if model.impossible:
-        counted = model.impossible.counted
-        figures['parameters'] = compare(count, counted, PARAMETER_TOLERANCE)
+def _compare_model(
+    model: IndexedModel, network: nn.Module, count: int
+) -> tuple[dict[str, Comparison], list[str]]:
+    tolerance = model.metadata.get('Parameters Tolerance', PARAMETER_TOLERANCE)
+    figures = {'parameters': compare(count, model.parameters, tolerance)}
+    if model.flops:
+        multiply_adds = model_multiply_adds(network, *model.flops_shape)
+        figures['FLOPs'] = compare(multiply_adds, model.flops, FLOP_TOLERANCE)
+    remarks = [f'rounds to {figure.published}' for figure in figures.values() if figure.by_rounding]
+    if tolerance != PARAMETER_TOLERANCE:
+        remarks.append(f'within {tolerance}')
+    if model.counted_parameters:
+        shown = figures['parameters']
+        own = compare(count, model.counted_parameters, PARAMETER_TOLERANCE)
+        figures['parameters'] = dataclasses.replace(shown, met=own.met)
         remarks.append(
-            f'{model.parameters} cannot be right: {model.impossible.reason}; counted {counted}'
+            f'{model.parameters} cannot be right: {model.metadata["Parameters Remark"]}; '
+            f'counted {model.counted_parameters}'
         )
-    missed = [name for name, figure in figures.items() if figure and not figure.met]
-    verdict = f'MISSED {" and ".join(missed)}' if missed else 'ok'
-    return '; '.join([verdict, *remarks]), not missed
+    return figures, remarks
 
 
-def _build(model: PublishedModel) -> nn.Module:
-    if isinstance(model.model, str):
-        return build_on_meta(Config.fromfile(ROOT / model.model))
+def _build(model: IndexedModel, is_backbone: bool) -> nn.Module:
+    backbone_config = model.metadata.get('Backbone Config')
+    if backbone_config is None:
+        return build_on_meta(Config.fromfile(ROOT / model.config))
     with torch.device('meta'):
-        backbone = MODELS.build(model.model).eval()
-        if model.size is None:
+        backbone = MODELS.build(dict(backbone_config)).eval()
+        if is_backbone:
             return backbone
-        channels = backbone(torch.empty(1, 3, *model.size))[-1].shape[1]
-        return Classifier(backbone, channels, with_norm=model.model['type'] == 'RevCol').eval()
+        channels = backbone(torch.empty(1, 3, 64, 64))[-1].shape[1]
+        with_norm = backbone_config['type'] == 'RevCol'
+        return Classifier(backbone, channels, with_norm=with_norm).eval()
 
 
-def _format(count: int, like: str | None) -> str:
+def _section(models: Sequence[IndexedModel], datasets: Sequence[str]) -> list[IndexedModel]:
+    if not datasets:
+        return [model for model in models if BACKBONE_PARAMETERS in model.metadata]
+    return [model for model in models if model.dataset in datasets and model.parameters]
+
+
+def _format(count: int, like: str) -> str:
     """Print a count in full beside a figure in full, and otherwise in millions or billions."""
-    if like and like[-1].isdigit():
+    if like[-1].isdigit():
         return f'{count:,}'
-    return f'{count / 1e6:.2f}M' if like and like[-1] in 'MB' else f'{count / 1e9:.2f}G'
+    return f'{count / 1e6:.2f}M' if like[-1] in 'MB' else f'{count / 1e9:.2f}G'
 
 
-def _is_wanted(model: PublishedModel, wanted: Sequence[str]) -> bool:
-    text = f'{model.name} {model.model}'.lower()
+def _is_wanted(model: IndexedModel, wanted: Sequence[str]) -> bool:
+    text = f'{model.name} {model.metadata["Backbone"]} {model.metadata["Method"]}'.lower()
     return not wanted or any(word.lower() in text for word in wanted)
 
 
@@ -184,7 +200,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         'models',
         nargs='*',
         metavar='MODEL',
-        help='part of the name of a model or of its config, such as RevCol-T; default: all',
+        help='part of the name of a model, backbone or method, such as RevCol-T; default: all',
+    )
+    parser.add_argument(
+        '--index', type=Path, default=ROOT / 'model-index.yml', help='index of the models'
     )
     return parser.parse_args(arguments)
 
