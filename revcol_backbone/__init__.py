@@ -12,18 +12,17 @@ Importing this package, as configs do by ``custom_imports``, has these effects, 
 - mmengine opens ``_base_ = 'revcol_backbone::...'`` in this process
   (:mod:`revcol_backbone.engine.openmmlab_imports`);
 - mmengine's own training checkpoints load under torch's weights-only protection
-  (:func:`trust_mmengine_checkpoints`).
+  (:func:`allow_mmengine_globals`).
 """
 
 from revcol_backbone import mmcv_ops
 from revcol_backbone.checkpoints.pretrained import load_pretrained
-from revcol_backbone.checkpoints.safe_globals import trust_mmengine_checkpoints
+from revcol_backbone.checkpoints.safe_globals import allow_mmengine_globals
 from revcol_backbone.engine import openmmlab_imports
 from revcol_backbone.engine.amp import PortableAmpOptimWrapper
 from revcol_backbone.engine.column_monitor import ColumnMonitorHook
-from revcol_backbone.engine.deploy_hook import SwitchToDeployHook
-from revcol_backbone.engine.fine_tuned_hook import FineTunedCheckpointHook
 from revcol_backbone.engine.fsdp import RevColFSDPStrategy
+from revcol_backbone.engine.hooks import FineTunedCheckpointHook, SwitchToDeployHook
 from revcol_backbone.engine.layer_decay import RevColLayerDecayOptimWrapperConstructor
 from revcol_backbone.revcol import RevCol
 from revcol_backbone.variants import VARIANTS, Architecture
@@ -31,7 +30,7 @@ from revcol_backbone.version import __version__
 
 mmcv_ops.enable()
 openmmlab_imports.enable()
-trust_mmengine_checkpoints()
+allow_mmengine_globals()
 
 __all__ = [
     'VARIANTS',
@@ -44,7 +43,7 @@ __all__ = [
     'RevColLayerDecayOptimWrapperConstructor',
     'SwitchToDeployHook',
     '__version__',
+    'allow_mmengine_globals',
     'load_pretrained',
     'mmcv_ops',
-    'trust_mmengine_checkpoints',
 ]

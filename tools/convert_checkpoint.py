@@ -1,8 +1,8 @@
 """Make a small, plain checkpoint of a published or own one.
 
 What a training script saves beside the weights (optimizer, schedules, gradient scaler, logs, a
-second copy of the weights for moving averages) is always left out; of `meta`, the numbers, texts
-and lists stay. No code of the input is run.
+second copy of the weights for moving averages) is always omitted; of `meta`, numbers, strings and
+lists are kept. No code of the input is run.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Conversion:
 
     Args:
         strip_heads: Keep only the backbone, under its own keys.
-        kernel_size: Zero-pad the depthwise kernels to this odd size; ``None`` leaves them.
-        dtype: Type of the floating-point weights, a name in :data:`DTYPES`; ``None`` leaves it.
+        kernel_size: Zero-pad the depthwise kernels to this odd size; ``None`` keeps them.
+        dtype: Type of the floating-point weights, a name in :data:`DTYPES`; ``None`` keeps it.
     """
 
     strip_heads: bool = False
@@ -65,7 +65,7 @@ def convert_checkpoint(
     publish: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write a converted copy of a checkpoint and print what was changed and left out.
+    """Write a converted copy of a checkpoint and print what was changed and omitted.
 
     Args:
         source: The file to read.
@@ -78,7 +78,7 @@ def convert_checkpoint(
         The path of the written file.
 
     Raises:
-        ValueError: The input is no checkpoint, or cannot be converted as asked.
+        ValueError: The input is not a checkpoint, or cannot be converted in this way.
         OSError: A file is missing, exists already, or cannot be read or written.
     """
     if not source.is_file():
@@ -95,13 +95,13 @@ def convert_checkpoint(
     weights = convert_weights(
         checkpoint if entry is None else checkpoint[entry], conversion, source
     )
-    left_out = set(checkpoint) - {entry} if entry else set()
+    omitted = set(checkpoint) - {entry} if entry else set()
     meta = {}
-    if target.suffix != '.safetensors' and 'meta' in left_out:
+    if target.suffix != '.safetensors' and 'meta' in omitted:
         meta = plain_entries(checkpoint['meta'])
-        left_out.remove('meta')
-    if left_out:
-        print(f'left out {", ".join(sorted(map(str, left_out)))}')
+        omitted.remove('meta')
+    if omitted:
+        print(f'omitted {", ".join(sorted(map(str, omitted)))}')
     return write_checkpoint(weights, meta, target, publish)
 
 
@@ -117,7 +117,7 @@ def convert_weights(
     unusable = [key for key, value in weights.items() if not is_plain(value)]
     if unusable:
         raise ValueError(
-            f'{source} holds entries that are no dense real tensors ({list_first(unusable)}); '
+            f'{source} holds entries that are not dense real tensors ({list_first(unusable)}); '
             'they cannot be converted.'
         )
     if conversion.kernel_size is not None:
@@ -128,13 +128,13 @@ def convert_weights(
 
 
 def plain_entries(meta: Any) -> dict[str, Any]:
-    """Keep the entries of ``meta`` that every reader takes: numbers, texts and lists of them."""
+    """Keep the entries of ``meta`` that every reader takes: numbers, strings and lists of them."""
     kept = {}
     for key, value in meta.items() if isinstance(meta, Mapping) else ():
         try:
             kept[key] = _plain_copy(value)
         except TypeError:
-            print(f'left out {key} of meta')
+            print(f'omitted {key} of meta')
     return kept
 
 
@@ -155,7 +155,7 @@ def _check_backbone(weights: Mapping[str, Tensor], source: Path) -> None:
     arch = infer_architecture(weights)
     if arch is None:
         raise ValueError(
-            f'{source} holds no RevCol backbone, but {describe_network(weights)}; leave out '
+            f'{source} holds no RevCol backbone, but {describe_network(weights)}; omit '
             '--strip-heads.'
         )
     with torch.device('meta'):
@@ -168,7 +168,7 @@ def _pad(weights: Mapping[str, Tensor], kernel_size: int, source: Path) -> dict[
         raise ValueError(f'--kernel-size {kernel_size} is not allowed; give a positive odd number.')
     sizes = kernel_sizes(weights)
     if not sizes:
-        raise ValueError(f'{source} holds no depthwise kernels of a RevCol; leave --kernel-size.')
+        raise ValueError(f'{source} holds no depthwise kernels of a RevCol; omit --kernel-size.')
     if sizes[-1] > kernel_size:
         raise ValueError(
             f'{source} holds {sizes[-1]}x{sizes[-1]} kernels, which cannot become smaller; give '

@@ -15,11 +15,11 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from revcol_backbone.checkpoints.verify import fetch_published
+from revcol_backbone.checkpoints.sources import download_verified
 from revcol_backbone.cli import report_errors
 from revcol_backbone.dataset_check import LAYOUTS, check_dataset
 from revcol_backbone.dataset_check.check import DEFAULT_SAMPLE
-from revcol_backbone.engine.fine_tuned_hook import FineTunedCheckpointHook
+from revcol_backbone.engine.hooks import FineTunedCheckpointHook
 from revcol_backbone.model_zoo import IndexedModel, read_model_index
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def locate_weights(model: IndexedModel, checkpoint: Path | None) -> Path:
             f'no fine-tuned file of {model.name} was published; train it by `mim train {package} '
             f'{model.config}` and give the result by --checkpoint.'
         )
-    return fetch_published(model.weights)
+    return download_verified(model.weights)
 
 
 def make_test_config(path: Path, root: str | None, options: Mapping | None, tta: bool) -> Config:

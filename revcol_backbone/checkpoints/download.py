@@ -1,4 +1,4 @@
-"""Downloading a file so that an interrupted download goes on and a half one is never used."""
+"""Downloading a file so that an interrupted download resumes and a part is never used."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from urllib.request import Request, urlopen
 
 from mmengine.logging import print_log
 
+from revcol_backbone.checkpoints.verify import check_file, read_fingerprint
+
 TIMEOUT = 60  # seconds without a single byte
 CHUNK = 1 << 20  # bytes
 
 
 def download(url: str, target: Path) -> None:
-    """Download ``url`` to ``target``, going on where an earlier attempt stopped.
+    """Download ``url`` to ``target``, resuming an earlier attempt.
 
-    The bytes go to ``<target>.part``, which takes its final name once it is complete. A process
-    that downloads the same file at the same time waits for the first one.
+    The bytes go to ``<target>.part``, which gets its final name once it is complete and agrees with
+    the size and the hash that the publisher tells. A process that downloads the same file at the
+    same time waits for the first one.
 
     Args:
         url: An ``http`` or ``https`` address.
-        target: The file to make; its folder is made if needed, and it is left alone if it exists.
+        target: The file to make; its folder is made if needed, and nothing is done if it exists.
 
     Raises:
-        ConnectionError: The file could not be downloaded; the message has the address and reason.
+        ConnectionError: The file could not be downloaded, or is not the one that the publisher
+            describes; the message has the address and reason.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f'{target.name}.part')
@@ -38,6 +42,8 @@ def download(url: str, target: Path) -> None:
                 return
             _fetch(url, file)
             file.flush()
+            _check(partial, url)
+            os.fsync(file.fileno())
             os.replace(partial, target)
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionError(
@@ -47,6 +53,15 @@ def download(url: str, target: Path) -> None:
         with suppress(FileNotFoundError):
             if partial.stat().st_size == 0:
                 partial.unlink()
+
+
+def _check(partial: Path, url: str) -> None:
+    """Check what arrived; what is wrong is deleted, so that the next attempt starts anew."""
+    try:
+        check_file(partial, url, read_fingerprint(url))
+    except ValueError as error:
+        partial.unlink()
+        raise ConnectionError(f'{error}'.replace('delete it and run again', 'run again')) from None
 
 
 def _fetch(url: str, file: BinaryIO) -> None:
@@ -82,7 +97,7 @@ def _append(response: http.client.HTTPResponse, file: BinaryIO, total: int | Non
             print_log(f'{tenths}0% of {size}', logger='current')
     if total and file.tell() != total:
         raise OSError(
-            f'the connection ended after {file.tell()} of {total} bytes; run again to go on there'
+            f'the connection ended after {file.tell()} of {total} bytes; run again to resume'
         )
 
 

@@ -153,7 +153,7 @@ def _torch_load(path: Path, mmap: bool) -> Any:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     # torch wraps its refusals in advice to switch the protection off; the cause alone is wanted.
     cause = error.__context__ if isinstance(error, UnpicklingError) and error.__context__ else error
-    # In torch's words, and in those of `trust_mmengine_checkpoints`.
+    # In torch's words, and in those of `allow_mmengine_globals`.
     refused = re.search(r'GLOBAL ([\w.]*\w)|asks for ([^;]+);', str(cause))
     if refused:
         return ValueError(

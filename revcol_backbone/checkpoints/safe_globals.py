@@ -28,7 +28,7 @@ _KINDS_OF_NUMBERS = 'biufcSU'
 _NUMPY_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
 
 
-def trust_mmengine_checkpoints() -> None:
+def allow_mmengine_globals() -> None:
     """Allow what mmengine writes into a training checkpoint, and nothing beyond it.
 
     Afterwards ``mim test``, ``--resume`` and ``Runner.load_checkpoint`` read such files. The

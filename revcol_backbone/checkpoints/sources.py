@@ -8,13 +8,15 @@ from urllib.parse import unquote, urlparse
 
 import torch
 from mmengine.dist import all_gather_object, get_rank
+from mmengine.logging import print_log
 
 from revcol_backbone.checkpoints.download import download
+from revcol_backbone.checkpoints.verify import check_file, read_fingerprint
 
 _RELEASE = 'https://github.com/megvii-research/RevCol/releases/download/checkpoint'
 _HUB = 'https://huggingface.co/LarryTsai/RevCol/resolve/main/revcol_models'
 
-# Every published file, by name (spec, Checkpoints).
+# Every published file, by name.
 PUBLISHED: dict[str, str] = {
     name: f'{folder}/{name}'
     for folder, names in {
@@ -89,6 +91,25 @@ def locate_checkpoint(checkpoint: str) -> Path:
     raise FileNotFoundError(
         f'The checkpoint {path.absolute()} does not exist; {remedy}, or {_CHOOSE}.'
     )
+
+
+def download_verified(url: str) -> Path:
+    """Return the local copy of a published file, downloaded if needed and in any case checked.
+
+    A file of an earlier download is checked, too. Size and hash are those that the server tells, or
+    that stand in the name; the log says what was checked.
+
+    Raises:
+        ConnectionError: The file could not be downloaded.
+        ValueError: It is not the file that the publisher describes.
+    """
+    path = locate_checkpoint(url)
+    expected = read_fingerprint(url)
+    check_file(path, url, expected)
+    checked = [name for name in ('size', 'sha256') if getattr(expected, name) is not None]
+    told = f'{" and ".join(checked)} as published' if checked else 'no size or hash is published'
+    print_log(f'{path}: {path.stat().st_size:,} bytes, {told}', logger='current')
+    return path
 
 
 def _download_once(url: str) -> Path:

@@ -31,19 +31,19 @@ def select_backbone(
     Raises:
         ValueError: No key has the prefix, or two keys name the same weight.
     """
-    unwrapped = [(_without_wrapper(str(key)), value) for key, value in weights.items()]
+    unwrapped = [(without_wrapper(str(key)), value) for key, value in weights.items()]
     if prefix:
-        wanted = _without_wrapper(prefix.rstrip('.') + '.')
+        wanted = without_wrapper(prefix.rstrip('.') + '.')
         if not any(key.startswith(wanted) for key, _ in unwrapped):
             raise ValueError(
                 f'{source} has no key with the prefix {prefix!r}: its keys are '
-                f'{list_first(weights)}; correct or leave out `prefix`.'
+                f'{list_first(weights)}; correct or omit `prefix`.'
             )
     else:
         wanted = 'backbone.' if any(key.startswith('backbone.') for key, _ in unwrapped) else ''
     selected: dict[str, Tensor] = {}
     for key, value in unwrapped:
-        own = _without_wrapper(key.removeprefix(wanted))
+        own = without_wrapper(key.removeprefix(wanted))
         if not key.startswith(wanted) or own.split('.')[0] in HEADS:
             continue
         if own in selected:
@@ -62,7 +62,7 @@ def pad_kernels(
 
     Args:
         weights: A state dict with a backbone, under any prefix; its kernels are ``(C, 1, k, k)``.
-        kernel_size: The odd size to pad to; kernels of that size or larger are left as they are.
+        kernel_size: The odd size to pad to; kernels of that size or larger stay as they are.
 
     Returns:
         The state dict with larger kernels, and the keys of those that were padded.
@@ -129,6 +129,7 @@ def check_match(
             f'{path} does not fit the model, and nothing was loaded: {"; ".join(problems)}; '
             f'{remedy}'
         )
+    check_finite(fitted, path)
 
 
 def infer_architecture(weights: Mapping[str, object]) -> Architecture | None:
@@ -176,6 +177,38 @@ def shapes_of(weights: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in weights.items() if isinstance(value, Tensor)}
 
 
+def without_wrapper(name: str) -> str:
+    """Remove the ``module.`` of (nested) distributed wrappers from the name of a weight or module.
+
+    The name of the wrapped model itself, ``module``, becomes ``''``.
+    """
+    while name == 'module' or name.startswith('module.'):
+        name = name.removeprefix('module').removeprefix('.')
+    return name
+
+
+def check_finite(weights: Mapping[str, object], source: Path) -> None:
+    """Check that no tensor holds NaN or infinity; other entries are passed over.
+
+    Raises:
+        ValueError: Some do; ``source`` is for the message.
+    """
+    broken = [
+        key
+        for key, value in weights.items()
+        if is_plain(value)
+        and value.is_floating_point()
+        and not value.is_meta
+        # The types of 8 bits have no such test of their own.
+        and not (value.float() if value.itemsize == 1 else value).isfinite().all()
+    ]
+    if broken:
+        raise ValueError(
+            f'{source} holds weights that are NaN or infinite ({list_first(broken)}), and nothing '
+            'was loaded: the training that wrote it had diverged; give an earlier checkpoint.'
+        )
+
+
 def is_plain(value: object) -> bool:
     """Whether a value is a tensor that can be copied into a parameter without loss of meaning."""
     return (
@@ -184,13 +217,6 @@ def is_plain(value: object) -> bool:
         and not value.is_quantized
         and not value.is_complex()
     )
-
-
-def _without_wrapper(key: str) -> str:
-    """Drop what (nested) distributed wrappers put before a key."""
-    while key.startswith('module.'):
-        key = key.removeprefix('module.')
-    return key
 
 
 def _count(pattern: str, keys: Iterable[str]) -> int:

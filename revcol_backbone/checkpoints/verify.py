@@ -1,83 +1,87 @@
-"""Fetching a published file and checking it against what its server says about it."""
+"""Checking a downloaded file against the size and the hash that its publisher tells."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
+from urllib.parse import urlparse
 from urllib.request import HTTPRedirectHandler, Request, build_opener
-
-from mmengine.logging import print_log
-
-from revcol_backbone.checkpoints.sources import locate_checkpoint
 
 TIMEOUT = 30  # seconds
 CHUNK = 1 << 20  # bytes
+# Eight digits alone are more likely a date.
+_HASH_IN_NAME = re.compile(r'-(?!\d{8}\.)([0-9a-f]{8})\.\w+$')
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a server says about a file before it redirects to its storage.
+    """What a publisher says about a file.
 
     Args:
-        size: Bytes; ``None`` if it does not say.
-        sha256: Hexadecimal digits; ``None`` if it does not say.
+        size: Bytes; ``None`` if unknown.
+        sha256: Its hexadecimal digits, or the first of them; ``None`` if unknown.
     """
 
     size: int | None = None
     sha256: str | None = None
 
 
-def fetch_published(url: str) -> Path:
-    """Return the local copy of a published file, downloaded whole and checked.
-
-    An interrupted download goes on where it stopped when this is called again. Size and hash are
-    checked where the server tells them, for a file that was there before, too.
+def check_file(path: Path, url: str, expected: Fingerprint) -> None:
+    """Check a downloaded file against what its publisher says about it.
 
     Raises:
-        ConnectionError: The file could not be downloaded.
-        ValueError: It is not the file that the server describes.
+        ValueError: Its size or hash is another one.
     """
-    fingerprint = read_fingerprint(url)
-    path = locate_checkpoint(url)
     size = path.stat().st_size
-    remedy = 'delete it and run again'
-    if fingerprint.size is not None and size != fingerprint.size:
+    if expected.size is not None and size != expected.size:
         raise ValueError(
-            f'{path} has {size:,} bytes, but {url} has {fingerprint.size:,}: it is damaged or '
-            f'another file; {remedy}.'
+            f'{path} has {size:,} bytes, but {url} has {expected.size:,}: it is damaged or another '
+            'file; delete it and run again.'
         )
-    if fingerprint.sha256 is not None:
-        found = _sha256(path)
-        if found != fingerprint.sha256:
+    if expected.sha256 is not None:
+        found = sha256_of(path)
+        if not found.startswith(expected.sha256):
             raise ValueError(
-                f'{path} has the sha256 {found}, but {url} has {fingerprint.sha256}: it is damaged '
-                f'or another file; {remedy}.'
+                f'{path} has the sha256 {found}, but {url} has {expected.sha256}: it is damaged '
+                'or another file; delete it and run again.'
             )
-    checked = ' and '.join(
-        name for name in ('size', 'sha256') if getattr(fingerprint, name) is not None
-    )
-    told = f'{checked} are as published' if checked else 'the server tells no size and no hash'
-    print_log(f'{path}: {size:,} bytes, {told}', logger='current')
-    return path
 
 
 def read_fingerprint(url: str) -> Fingerprint:
-    """Ask a server for size and hash of a file; one that cannot be asked tells nothing."""
+    """Find what is known of the file at an address, without downloading it.
+
+    Hugging Face tells size and hash in the headers that redirect to its storage. Elsewhere a name
+    may end in the first 8 digits of the hash, by the convention of OpenMMLab and of torch.hub.
+    """
+    in_name = _HASH_IN_NAME.search(urlparse(url).path)
+    fingerprint = _fingerprint_of(_read_headers(url))
+    return replace(fingerprint, sha256=fingerprint.sha256 or (in_name and in_name[1]))
+
+
+def sha256_of(path: Path) -> str:
+    """Compute the sha256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_headers(url: str) -> Message:
+    """Return the headers of the first answer; none if the server cannot be asked."""
     opener = build_opener(_StayHere)
     try:
         with opener.open(Request(url, method='HEAD'), timeout=TIMEOUT) as response:
-            headers = response.headers
+            return response.headers
     except HTTPError as error:
-        if not 300 <= error.code < 400:
-            return Fingerprint()
-        headers = error.headers
-    except (URLError, OSError):
-        return Fingerprint()
-    return _fingerprint_of(headers)
+        return error.headers if 300 <= error.code < 400 else Message()
+    except (OSError, HTTPException):
+        return Message()
 
 
 class _StayHere(HTTPRedirectHandler):
@@ -94,11 +98,3 @@ def _fingerprint_of(headers: Message) -> Fingerprint:
         size=int(size) if size.isdigit() else None,
         sha256=digest if re.fullmatch('[0-9a-f]{64}', digest) else None,
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()

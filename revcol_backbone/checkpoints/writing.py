@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -11,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from revcol_backbone.checkpoints.verify import sha256_of
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')
 HASH_DIGITS = 8  # of the sha256 in a published name, by the OpenMMLab convention
@@ -77,7 +78,7 @@ def write_checkpoint(
     content, entries = _separate(weights), dict(meta)
 
     def name_with_hash(written: Path) -> str:
-        return f'{path.stem}-{_sha256(written)[:HASH_DIGITS]}{path.suffix}'
+        return f'{path.stem}-{sha256_of(written)[:HASH_DIGITS]}{path.suffix}'
 
     return write_atomically(
         path,
@@ -122,11 +123,3 @@ def _separate(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen.add(storage.data_ptr())
         separate[key] = value.contiguous()
     return separate
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from revcol_backbone.analysis.columns import find_revcols, watch_columns
+from revcol_backbone.checkpoints.state_dict import without_wrapper
 from revcol_backbone.column import Column, Features
 
 DEFAULT_INTERVAL = 50
@@ -65,7 +66,7 @@ class ColumnMonitorHook(Hook):
         if not self.every_n_train_iters(runner, self.interval):
             return
         for name, revcol in find_revcols(runner.model).items():
-            see = partial(self._measure, _without_wrapper(name))
+            see = partial(self._measure, without_wrapper(name))
             self._watches.enter_context(watch_columns(revcol, see))
 
     def after_train_iter(
@@ -105,10 +106,3 @@ class ColumnMonitorHook(Hook):
     def _stop_watching(self) -> None:
         self._watches.close()
         self._measured = {}
-
-
-def _without_wrapper(name: str) -> str:
-    """The name in the model itself: wrappers for distributed training put it under ``module``."""
-    while name == 'module' or name.startswith('module.'):
-        name = name.removeprefix('module').removeprefix('.')
-    return name

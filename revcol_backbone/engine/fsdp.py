@@ -13,10 +13,10 @@ from mmengine.registry import STRATEGIES
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from revcol_backbone.checkpoints.finetuned import read_without_code
 from revcol_backbone.checkpoints.reading import list_first
 from revcol_backbone.checkpoints.state_dict import shapes_of
 from revcol_backbone.engine.amp import PortableAmpOptimWrapper
-from revcol_backbone.engine.fine_tuned_hook import read_without_code
 
 
 @STRATEGIES.register_module()
@@ -35,7 +35,7 @@ class RevColFSDPStrategy(FSDPStrategy):
     - For a test the whole model is in every process, or in the only one.
 
     Args:
-        model_wrapper: As of mmengine's ``FSDPStrategy``; ``use_orig_params`` has to stay ``True``.
+        model_wrapper: As in mmengine's ``FSDPStrategy``; ``use_orig_params`` has to stay ``True``.
         state_dict_cfg: As there, but ``'full'`` unless given.
         kwargs: As there.
 
@@ -63,7 +63,7 @@ class RevColFSDPStrategy(FSDPStrategy):
             self.optim_state_dict_config.offload_to_cpu = False
 
     def prepare(self, model: nn.Module | dict, *, optim_wrapper: Any = None, **kwargs: Any) -> Any:
-        """Build, shard and wrap everything; arguments as of mmengine's strategies."""
+        """Build, shard and wrap everything; arguments as in mmengine's strategies."""
         if not self._prepared:
             self.trains = optim_wrapper is not None
             if self.trains and not self.distributed:
@@ -107,7 +107,7 @@ class RevColFSDPStrategy(FSDPStrategy):
         self.optim_wrapper.load_state_dict({**state, **shards})
 
     def load_checkpoint(self, filename: str, **kwargs: Any) -> dict:
-        """Load a file without running code from it; arguments as of mmengine's strategies."""
+        """Load a file without running code from it; arguments as in mmengine's strategies."""
         # `FlexibleRunner` loads before any hook could have prepared for it.
         read_without_code(filename)
         return super().load_checkpoint(filename, **kwargs)

@@ -1,4 +1,4 @@
-"""Test-time augmentation for detectors that predict masks, which mmdet leaves out.
+"""Test-time augmentation for detectors that predict masks, which mmdet does not support.
 
 Importing this module registers it in mmdet.
 """
@@ -20,9 +20,9 @@ class InstanceTTAModel(DetTTAModel):
     """mmdet's ``DetTTAModel`` that keeps masks: a box that survives has the mask of its own view.
 
     Args:
-        tta_cfg: ``nms``, as of ``batched_nms``, merges the boxes of all views; the best
+        tta_cfg: ``nms``, as in ``batched_nms``, merges the boxes of all views; the best
             ``max_per_img`` of them are kept.
-        kwargs: As of mmengine's ``BaseTTAModel``.
+        kwargs: As in mmengine's ``BaseTTAModel``.
     """
 
     def test_step(self, data: dict) -> list[DetDataSample]:

@@ -10,6 +10,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from revcol_backbone.revcol import RevCol
+
 _COLUMN_PARAMETER = re.compile(
     r'subnet(?P<column>\d+)\.'
     r'(?:alpha\d|level(?P<level>\d)\.(?:fusion|blocks\.(?P<block>\d+))\.)'
@@ -25,7 +27,7 @@ class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     outside the backbone, and those a subclass adds beyond RevCol's published layout, have the id
     D + N and learn at ``lr``. 1-D parameters, biases and RevCol's ``alpha`` get no weight decay.
 
-    Frozen parameters are left out; a parameter shared under several names is taken once.
+    Frozen parameters are in no group; a parameter shared under several names is taken once.
 
     Args:
         optim_wrapper_cfg: Config of the optimizer wrapper; its ``optimizer`` must set ``lr``.
@@ -137,8 +139,6 @@ class _Group:
 
 def _backbone_layers(model: nn.Module) -> dict[nn.Parameter, tuple[int, int]]:
     """For every backbone parameter its layer id and its distance D + N - id from the heads."""
-    from revcol_backbone.revcol import RevCol
-
     backbones = [module for module in model.modules() if isinstance(module, RevCol)]
     if not backbones:
         raise ValueError(

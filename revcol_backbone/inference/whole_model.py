@@ -13,9 +13,9 @@ from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
+from revcol_backbone.checkpoints.finetuned import fit_weights
 from revcol_backbone.checkpoints.reading import read_checkpoint, weights_entry
 from revcol_backbone.checkpoints.state_dict import shapes_of
-from revcol_backbone.engine.fine_tuned_hook import fit_weights
 from revcol_backbone.inference.palette import make_palette
 
 

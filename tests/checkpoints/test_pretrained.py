@@ -255,6 +255,16 @@ def test_entry_that_is_no_plain_tensor_is_an_error(path, published, value):
     assert 'not a dense real tensor stem.0.bias; ' in error_of_loading(backbone(), path)
 
 
+def test_weights_that_are_not_finite_are_an_error(path, published):
+    alpha = published['subnet1.alpha2'].clone()
+    alpha[0, 1] = float('inf')
+    torch.save(published | {'subnet1.alpha2': alpha}, path)
+    message = error_of_loading(backbone(), path)
+    assert 'holds weights that are NaN or infinite (subnet1.alpha2), and nothing was loaded' in (
+        message
+    )
+
+
 def test_truncated_file_is_an_error(path, published):
     torch.save(published, path)
     path.write_bytes(path.read_bytes()[:5000])

@@ -20,10 +20,10 @@ from mmengine.runner import Runner, save_checkpoint
 from torch import nn
 from torch.serialization import get_safe_globals
 
-from revcol_backbone.checkpoints.safe_globals import trust_mmengine_checkpoints
+from revcol_backbone.checkpoints.safe_globals import allow_mmengine_globals
 from tests.malicious import Calls
 
-trust_mmengine_checkpoints()
+allow_mmengine_globals()
 
 
 @MODELS.register_module()
@@ -283,7 +283,7 @@ def test_refusal_names_the_attribute_that_was_asked_for(tmp_path):
 
 def test_trusting_twice_changes_nothing():
     before = set(get_safe_globals())
-    trust_mmengine_checkpoints()
+    allow_mmengine_globals()
     assert set(get_safe_globals()) == before
 
 

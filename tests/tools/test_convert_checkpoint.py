@@ -89,7 +89,7 @@ def test_training_state_is_left_out_and_every_weight_kept(
     target = tmp_path / f'small{suffix}'
     convert(classifier, target)
     torch.testing.assert_close(weights_in(target), dict(trained) | HEADS, rtol=0, atol=0)
-    assert 'left out config, model_ema, optimizer\n' in capsys.readouterr().out
+    assert 'omitted config, model_ema, optimizer\n' in capsys.readouterr().out
     assert target.stat().st_size < classifier.stat().st_size - 40_000
 
 
@@ -107,8 +107,8 @@ def test_class_names_stay_as_plain_values_that_any_reader_takes(tmp_path, detect
         'dataset_meta': {'classes': ('cat', 'dog'), 'palette': [[1, 2, 3], [4, 5, 6]]},
     }
     printed = capsys.readouterr().out
-    assert 'left out env_info of meta\n' in printed
-    assert 'left out ema_state_dict, message_hub\n' in printed
+    assert 'omitted env_info of meta\n' in printed
+    assert 'omitted ema_state_dict, message_hub\n' in printed
 
 
 @pytest.mark.parametrize('source', ['classifier', 'detector'])

@@ -1,5 +1,7 @@
 """Loading fine-tuned files through mmengine's runner: old ones, damaged ones, other models'."""
 
+from __future__ import annotations
+
 import copy
 import os
 from pathlib import Path
@@ -111,6 +113,19 @@ def change_shape(weights):
     weights['decode_head.conv_seg.weight'] = torch.zeros(19, 16, 1, 1)
 
 
+def make_sparse(weights):
+    weights['decode_head.conv_seg.bias'] = weights['decode_head.conv_seg.bias'].to_sparse()
+
+
+def quantize(weights):
+    bias = weights['decode_head.conv_seg.bias']
+    weights['decode_head.conv_seg.bias'] = torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8)
+
+
+def make_complex(weights):
+    weights['decode_head.conv_seg.bias'] = weights['decode_head.conv_seg.bias'] + 1j
+
+
 def drop_backbone(weights):
     for key in [key for key in weights if key.startswith('backbone.')]:
         del weights[key]
@@ -122,6 +137,9 @@ def drop_backbone(weights):
         (lambda weights: weights.pop('decode_head.conv_seg.bias'), 'missing decode_head.conv_seg'),
         (lambda weights: weights.update(extra=torch.zeros(1)), 'unexpected extra;'),
         (change_shape, r'of another shape decode_head.conv_seg.weight \(19, 16, 1, 1\) for the'),
+        (make_sparse, 'not a dense real tensor decode_head.conv_seg.bias;'),
+        (quantize, 'not a dense real tensor decode_head.conv_seg.bias;'),
+        (make_complex, 'not a dense real tensor decode_head.conv_seg.bias;'),
         (drop_backbone, r'missing backbone.stem.0.weight, .* and \d+ more'),
     ],
 )
@@ -136,6 +154,16 @@ def test_a_file_that_does_not_fit_is_an_error_and_nothing_is_loaded(
     assert f'{path} does not fit the model of this config, and nothing was loaded' in str(
         error.value
     )
+
+
+def test_weights_that_are_not_finite_are_an_error(segmentor, old_segmentor_weights, tmp_path):
+    old_segmentor_weights['backbone.subnet1.alpha2'][0, 3] = float('nan')
+    path = tmp_path / 'diverged.pth'
+    torch.save({'state_dict': old_segmentor_weights}, path)
+    with pytest.raises(
+        ValueError, match=r'NaN or infinite \(backbone.subnet1.alpha2\), and nothing'
+    ):
+        run_test(segmentor, path)
 
 
 def test_the_file_of_a_backbone_alone_is_refused_with_its_place(segmentor, tmp_path):
