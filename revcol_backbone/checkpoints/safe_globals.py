@@ -12,9 +12,11 @@ from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch.serialization import add_safe_globals
 
 # The functions that a training checkpoint refers to, by the class that defines them.
@@ -50,6 +52,14 @@ def allow_mmengine_globals() -> None:
             (_known_function, 'builtins.getattr'),
         ]
     )
+    # onedl-mmengine reads a file that the protection has refused a second time, without it.
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        mmengine_checkpoint._safe_torch_load = _load_protected
+
+
+def _load_protected(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    """Take the place of onedl-mmengine's loader; ``weights_only`` is always true."""
+    return torch.load(file, map_location=map_location, weights_only=True)
 
 
 def _known_function(owner: Any, name: Any) -> Any:

@@ -1,10 +1,11 @@
-"""Two corrections to OpenMMLab's libraries, applied when the library in question is imported.
+"""Corrections to OpenMMLab's libraries, applied when the library in question is imported.
 
 - openmim creates ``~/.cache/mim`` at import and fails if another process creates it at the same
   moment (``mim/utils/default.py``). The folder is created here first, without that race.
 - mmengine opens ``_base_ = 'package::...'`` for the packages of its own table only
   (``mmengine/config/utils.py``). Here ``'revcol_backbone::det_configs/revcol_t_cascade.py'``
-  opens a config that this package has installed.
+  opens a config that this package has installed, and ``'mmdet::...'`` and ``'mmseg::...'`` those
+  of the maintained forks, whose distributions have other names.
 
 The standard library is all this file needs, and only ``os`` and ``sys`` at import:
 ``python -m revcol_backbone.mmcv_ops install`` copies it into site-packages, where it runs at every
@@ -16,6 +17,11 @@ import sys
 
 PACKAGE = 'revcol_backbone'
 CONFIG_MODULE = 'mmengine.config.config'
+# Module, distribution as mmengine knows it, and distribution of the maintained fork.
+FORKS = (
+    ('mmdet', 'mmdet', 'onedl-mmdetection'),
+    ('mmseg', 'mmsegmentation', 'onedl-mmsegmentation'),
+)
 
 
 def enable() -> None:
@@ -23,7 +29,7 @@ def enable() -> None:
     if not is_enabled():
         sys.meta_path.insert(0, ImportObserver())
     if CONFIG_MODULE in sys.modules:
-        open_configs_of_this_package(sys.modules[CONFIG_MODULE])
+        correct_config_module(sys.modules[CONFIG_MODULE])
 
 
 def is_enabled() -> bool:
@@ -71,7 +77,7 @@ class _CorrectedLoader:
     def exec_module(self, module):
         self._loader.exec_module(module)
         module.__spec__.loader = module.__loader__ = self._loader
-        open_configs_of_this_package(module)
+        correct_config_module(module)
 
 
 def create_mim_cache() -> None:
@@ -82,8 +88,8 @@ def create_mim_cache() -> None:
         os.makedirs(os.path.join(os.path.expanduser('~'), '.cache', 'mim'), exist_ok=True)
 
 
-def open_configs_of_this_package(module) -> None:
-    """Let ``mmengine.config.Config`` open ``'revcol_backbone::...'``; repeated, it changes nothing.
+def correct_config_module(module) -> None:
+    """Let ``mmengine.config.Config`` open more packages; repeated, it changes nothing.
 
     Args:
         module: ``mmengine.config.config``, as loaded.
@@ -91,6 +97,7 @@ def open_configs_of_this_package(module) -> None:
     resolve = getattr(module.Config, '_get_cfg_path', None)
     if resolve is None or getattr(resolve, 'observer', None) == PACKAGE:
         return
+    sys.modules['mmengine.config.utils'].MODULE2PACKAGE.update(find_forks())
 
     def resolve_ours_too(cfg_path, filename):
         package, separator, name = cfg_path.partition('::')
@@ -102,6 +109,26 @@ def open_configs_of_this_package(module) -> None:
 
     resolve_ours_too.observer = PACKAGE
     module.Config._get_cfg_path = staticmethod(resolve_ours_too)
+
+
+def find_forks() -> dict[str, str]:
+    """Return the distribution's name of each module that comes from a maintained fork."""
+    return {
+        module: fork
+        for module, original, fork in FORKS
+        if not is_installed(original) and is_installed(fork)
+    }
+
+
+def is_installed(distribution: str) -> bool:
+    """Say whether a distribution of this name is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def find_config(name: str) -> str:

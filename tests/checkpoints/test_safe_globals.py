@@ -16,7 +16,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
-from mmengine.runner import Runner, save_checkpoint
+from mmengine.runner import Runner, load_checkpoint, save_checkpoint
 from torch import nn
 from torch.serialization import get_safe_globals
 
@@ -297,3 +297,13 @@ def test_without_the_trust_torch_refuses_these_files(tmp_path):
     finally:
         torch.serialization.add_safe_globals(trusted)
     assert torch.load(tmp_path / 'epoch_1.pth')['meta']['epoch'] == 1
+
+
+def test_the_loader_of_mmengine_refuses_a_file_that_would_run_a_command(tmp_path):
+    """Also that of onedl-mmengine, which reads a refused file once more without protection."""
+    made = tmp_path / 'made'
+    file = dict(state_dict=nn.Linear(2, 1).state_dict(), meta=Calls(os.mkdir, str(made)))
+    torch.save(file, tmp_path / 'file.pth')
+    with pytest.raises(pickle.UnpicklingError, match='mkdir'):
+        load_checkpoint(nn.Linear(2, 1), str(tmp_path / 'file.pth'))
+    assert not made.exists()
