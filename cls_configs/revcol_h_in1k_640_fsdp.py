@@ -1,2 +1,2 @@
 # revcol_h_in1k_640.py with everything that training keeps sharded over the processes.
-_base_ = ['./revcol_h_in1k_640.py', './_base_/fsdp.py']
+_base_ = ['./revcol_h_in1k_640.py', '../base_configs/fsdp.py']

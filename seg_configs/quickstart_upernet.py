@@ -1,10 +1,11 @@
 # UPerNet on a small RevCol for the quickstart's digits: minutes on two CPU cores.
-_base_ = ['mmseg::_base_/models/upernet_r50.py', 'mmseg::_base_/default_runtime.py']
-custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
-
-channels = [24, 48, 96, 192]
-width = 48
+_base_ = [
+    'mmseg::_base_/models/upernet_r50.py',
+    'mmseg::_base_/default_runtime.py',
+    '../base_configs/quickstart.py',
+]
+channels = _base_.channels
+width = _base_.width
 num_classes = 11
 max_iters = 1700
 
@@ -12,12 +13,7 @@ norm_cfg = dict(type='BN')
 model = _base_.model
 model.pretrained = None
 model.data_preprocessor.size_divisor = 32
-model.backbone = dict(
-    type='RevCol',
-    arch=dict(channels=channels, layers=(1, 1, 1, 1), columns=2, long_up=False),
-    save_memory=True,
-    init_cfg=dict(type='Xavier', layer=['Conv2d', 'Linear']),
-)
+model.backbone = _base_.backbone
 model.decode_head.update(
     in_channels=channels, channels=width, num_classes=num_classes, norm_cfg=norm_cfg
 )
@@ -29,12 +25,11 @@ for head in (model.decode_head, model.auxiliary_head):
     head.loss_decode.class_weight = [0.3] + [1.0] * 10
 del head
 
-data_root = 'data/digits/'
+data_root = _base_.data_root
 dataset_type = 'BaseSegDataset'
 metainfo = dict(classes=('background', *(str(digit) for digit in range(10))))
 train_dataloader = dict(
     batch_size=8,
-    num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -49,9 +44,6 @@ train_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -67,23 +59,11 @@ test_dataloader = dict(
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=4e-3, betas=(0.9, 0.99), weight_decay=0.01),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        # Blocks start as the identity (layer scale 1e-6); from scratch they should wake up soon.
-        custom_keys={'gamma': dict(lr_mult=50.0, decay_mult=0.0), 'alpha': dict(decay_mult=0.0)},
-    ),
-    clip_grad=dict(max_norm=10.0),
-)
+optim_wrapper = dict(optimizer=dict(lr=4e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', T_max=max_iters, begin=0, end=max_iters, by_epoch=False),
 ]
-randomness = dict(seed=0)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),

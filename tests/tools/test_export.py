@@ -10,12 +10,12 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import TOLERANCES, load_onnx
 from revcol_backbone.inference.config import read_config
+from tests.tiny_models import write_trained_model
 from tests.tiny_runs import tiny_detector, tiny_segmentor
 from tests.tools.commands import error_of
 from tools.export import main
@@ -25,31 +25,16 @@ SHAPE = ('--shape', '64', '96')
 MEAN = [123.675, 116.28, 103.53]
 
 
-def trained(config: Config, folder: Path) -> tuple[Path, Path]:
-    """The config's file and a checkpoint in which every weight matters."""
-    path, checkpoint = folder / 'config.py', folder / 'checkpoint.pth'
-    config.dump(path)
-    torch.manual_seed(0)
-    model = build_model(read_config(path))
-    for name, parameter in model.named_parameters():
-        if 'gamma' in name or 'alpha' in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-        elif parameter.ndim > 1:
-            torch.nn.init.xavier_normal_(parameter)
-    torch.save({'state_dict': model.state_dict()}, checkpoint)
-    return path, checkpoint
-
-
 @pytest.fixture(scope='module')
 def segmentor(tmp_path_factory):
     folder = tmp_path_factory.mktemp('segmentor')
-    return trained(tiny_segmentor('revcol_t_upernet', folder), folder)
+    return write_trained_model(tiny_segmentor('revcol_t_upernet', folder), folder)
 
 
 @pytest.fixture(scope='module')
 def detector(tmp_path_factory):
     folder = tmp_path_factory.mktemp('detector')
-    return trained(tiny_detector('revcol_t_cascade', folder), folder)
+    return write_trained_model(tiny_detector('revcol_t_cascade', folder), folder)
 
 
 def run_tool(*arguments: object) -> None:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from tests.tiny_models import write_trained_model
 from tests.tiny_runs import tiny_segmentor
 from tests.tools.commands import error_of
-from tests.tools.test_export import trained
 from tools.benchmarks.deployment import main
 
 FORMS = [
@@ -22,7 +22,7 @@ FORMS = [
 
 @pytest.mark.slow
 def test_every_form_is_evaluated_and_timed(tmp_path, capsys):
-    config, checkpoint = trained(tiny_segmentor('revcol_t_upernet', tmp_path), tmp_path)
+    config, checkpoint = write_trained_model(tiny_segmentor('revcol_t_upernet', tmp_path), tmp_path)
     out = tmp_path / 'out' / 'deployment.json'
     options = ['--rounds', '2', '--threads', '1', '--calibration-images', '2']
     main([str(config), str(checkpoint), *options, '--out', str(out)])
