@@ -5,7 +5,13 @@
 interpreter, as ``mim test`` and ``import mmdet.models`` need. A compiled mmcv always wins.
 """
 
-from .finder import disable, enable
-from .installation import InstallationError, Status, install, status, uninstall
+from revcol_backbone.mmcv_ops.finder import disable, enable
+from revcol_backbone.mmcv_ops.installation import (
+    InstallationError,
+    Status,
+    install,
+    status,
+    uninstall,
+)
 
 __all__ = ['InstallationError', 'Status', 'disable', 'enable', 'install', 'status', 'uninstall']

@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from . import InstallationError, install, status, uninstall
+from revcol_backbone.mmcv_ops import InstallationError, install, status, uninstall
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status.
+    """Run one command and return the exit status.
 
     Args:
         arguments: The command and its options. Defaults to those of the process.

@@ -7,22 +7,40 @@ from typing import NoReturn
 import torch
 import torchvision
 
-from .deform_conv import (
+from revcol_backbone.mmcv_ops.bbox_overlaps import bbox_overlaps
+from revcol_backbone.mmcv_ops.carafe import (
+    carafe_backward,
+    carafe_forward,
+    carafe_naive_backward,
+    carafe_naive_forward,
+)
+from revcol_backbone.mmcv_ops.deform_conv import (
     deform_conv_backward_input,
     deform_conv_backward_parameters,
     deform_conv_forward,
     modulated_deform_conv_backward,
     modulated_deform_conv_forward,
 )
-from .focal_loss import (
+from revcol_backbone.mmcv_ops.deform_roi_pool import (
+    deform_roi_pool_backward,
+    deform_roi_pool_forward,
+)
+from revcol_backbone.mmcv_ops.focal_loss import (
     sigmoid_focal_loss_backward,
     sigmoid_focal_loss_forward,
     softmax_focal_loss_backward,
     softmax_focal_loss_forward,
 )
-from .multi_scale_deform_attn import ms_deform_attn_backward, ms_deform_attn_forward
-from .nms import nms, nms_match, softnms
-from .roi_align import roi_align_backward, roi_align_forward
+from revcol_backbone.mmcv_ops.masked_conv import masked_col2im_forward, masked_im2col_forward
+from revcol_backbone.mmcv_ops.missing import refusal, refuse_layers_without
+from revcol_backbone.mmcv_ops.multi_scale_deform_attn import (
+    ms_deform_attn_backward,
+    ms_deform_attn_forward,
+)
+from revcol_backbone.mmcv_ops.nms import nms, nms_match, softnms
+from revcol_backbone.mmcv_ops.psamask import psamask_backward, psamask_forward
+from revcol_backbone.mmcv_ops.roi_align import roi_align_backward, roi_align_forward
+from revcol_backbone.mmcv_ops.roi_pool import roi_pool_backward, roi_pool_forward
 
 OPERATORS: dict[str, Callable] = {
     operator.__name__: operator
@@ -30,8 +48,13 @@ OPERATORS: dict[str, Callable] = {
         nms,
         softnms,
         nms_match,
+        bbox_overlaps,
         roi_align_forward,
         roi_align_backward,
+        roi_pool_forward,
+        roi_pool_backward,
+        deform_roi_pool_forward,
+        deform_roi_pool_backward,
         sigmoid_focal_loss_forward,
         sigmoid_focal_loss_backward,
         softmax_focal_loss_forward,
@@ -43,21 +66,29 @@ OPERATORS: dict[str, Callable] = {
         modulated_deform_conv_backward,
         ms_deform_attn_forward,
         ms_deform_attn_backward,
+        masked_im2col_forward,
+        masked_col2im_forward,
+        psamask_forward,
+        psamask_backward,
+        carafe_forward,
+        carafe_backward,
+        carafe_naive_forward,
+        carafe_naive_backward,
     )
 }
-COMPILED_MMCV = 'https://mmcv.readthedocs.io/en/latest/get_started/build.html'
 
 
 def populate(module: ModuleType) -> None:
-    """Gives a module every name that mmcv may ask ``mmcv._ext`` for.
+    """Give a module every name that mmcv may ask ``mmcv._ext`` for.
 
-    Operators of :data:`OPERATORS` work; every other public name is a function that raises
-    ``NotImplementedError`` when called, since ``mmcv.ops`` looks all its operators up at import.
+    Operators of :data:`OPERATORS` work. Every other public name is a function that raises
+    ``NotImplementedError`` when called, and so do layers that need one when a model is built.
     """
     vars(module).update(OPERATORS)
     module.get_compiler_version = get_compiler_version
     module.get_compiling_cuda_version = get_compiling_cuda_version
-    module.__getattr__ = _refuse
+    module.__getattr__ = _stand_for
+    refuse_layers_without(OPERATORS)
 
 
 def get_compiler_version() -> str:
@@ -72,15 +103,7 @@ def get_compiling_cuda_version() -> str:
     return f'{version // 1000}.{version % 1000 // 10}' if version > 0 else 'not available'
 
 
-def _refuse(name: str) -> Callable[..., NoReturn]:
+def _stand_for(name: str) -> Callable[..., NoReturn]:
     if name.startswith('_'):
         raise AttributeError(f"module 'mmcv._ext' has no attribute '{name}'")
-
-    def refuse(*args: object, **kwargs: object) -> NoReturn:
-        raise NotImplementedError(
-            f"revcol_backbone does not provide mmcv's operator '{name}' beside mmcv-lite: "
-            f'install a compiled mmcv to use it ({COMPILED_MMCV}).'
-        )
-
-    refuse.__name__ = name
-    return refuse
+    return refusal(name)

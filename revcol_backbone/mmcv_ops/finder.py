@@ -1,4 +1,4 @@
-"""Lets Python find ``mmcv._ext`` in this package when no compiled one exists.
+"""Let Python find ``mmcv._ext`` in this package when no compiled one exists.
 
 The standard library is all this file needs, and only ``sys`` at import: ``install`` copies it into
 site-packages, where it runs at every start of the interpreter.
@@ -24,7 +24,7 @@ class ExtensionFinder:
 
 
 class ExtensionLoader:
-    """Fills ``mmcv._ext`` with the operators of ``revcol_backbone.mmcv_ops``."""
+    """Fill ``mmcv._ext`` with the operators of ``revcol_backbone.mmcv_ops``."""
 
     def create_module(self, spec):
         return None
@@ -36,13 +36,13 @@ class ExtensionLoader:
 
 
 def enable() -> None:
-    """Makes ``import mmcv.ops`` work in this process; a second call changes nothing."""
+    """Make ``import mmcv.ops`` work in this process; a second call changes nothing."""
     if not is_enabled():
         sys.meta_path.append(ExtensionFinder())
 
 
 def disable() -> None:
-    """Undoes :func:`enable` and forgets ``mmcv._ext`` if it came from here.
+    """Undo :func:`enable` and forget ``mmcv._ext`` if it came from here.
 
     Modules of ``mmcv.ops`` that were imported meanwhile keep the operators they hold.
     """
@@ -67,7 +67,7 @@ def search_others(path):
     """The module spec of an ``mmcv._ext`` that is not ours, or None.
 
     Args:
-        path (list[str] | None): Where mmcv's modules lie (``mmcv.__path__``).
+        path: Where mmcv's modules lie (``mmcv.__path__``).
     """
     for finder in sys.meta_path:
         if _is_ours(finder) or not hasattr(finder, 'find_spec'):

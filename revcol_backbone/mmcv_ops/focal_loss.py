@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .precision import at_least_float32
+from revcol_backbone.mmcv_ops.precision import at_least_float32
 
 SMALLEST = torch.finfo(torch.float32).tiny  # keeps logarithms finite, as in mmcv
 
@@ -15,15 +15,15 @@ SMALLEST = torch.finfo(torch.float32).tiny  # keeps logarithms finite, as in mmc
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the loss of every sample and class into ``output``.
+    """Write the loss of every sample and class into ``output``.
 
     Args:
-        input (Tensor): (N, C) logits.
-        target (Tensor): (N,) int64 classes; a number outside [0, C) is background.
-        weight (Tensor): (C,) factor by target class (background has 1), or empty.
-        output (Tensor): (N, C), written.
-        gamma (float): Exponent that lowers the loss of easy samples.
-        alpha (float): Weight of positives; negatives have 1 - alpha.
+        input: (N, C) logits.
+        target: (N,) int64 classes; a number outside [0, C) is background.
+        weight: (C,) factor by target class (background has 1), or empty.
+        output: (N, C), written.
+        gamma: Exponent that lowers the loss of easy samples.
+        alpha: Weight of positives; negatives have 1 - alpha.
     """
     logits, class_weight = at_least_float32(input, weight)
     # Not 1 - p, which is 0 in float32 from a logit of 17 on.
@@ -37,7 +37,7 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the loss's derivative by ``input`` into ``grad_input`` (N, C)."""
+    """Write the loss's derivative by ``input`` into ``grad_input`` (N, C)."""
     logits, class_weight = at_least_float32(input, weight)
     p, q = logits.sigmoid(), (-logits).sigmoid()
     positive = -alpha * q**gamma * (q - gamma * p * _log(p))
@@ -49,15 +49,15 @@ def sigmoid_focal_loss_backward(
 def softmax_focal_loss_forward(
     softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the loss of every sample into ``output``.
+    """Write the loss of every sample into ``output``.
 
     Args:
-        softmax (Tensor): (N, C) probabilities.
-        target (Tensor): (N,) int64 classes; a negative number is ignored.
-        weight (Tensor): (C,) factor by target class, or empty.
-        output (Tensor): (N,), written.
-        gamma (float): Exponent that lowers the loss of easy samples.
-        alpha (float): Weight of all samples.
+        softmax: (N, C) probabilities.
+        target: (N,) int64 classes; a negative number is ignored.
+        weight: (C,) factor by target class, or empty.
+        output: (N,), written.
+        gamma: Exponent that lowers the loss of easy samples.
+        alpha: Weight of all samples.
     """
     probability, class_weight = at_least_float32(softmax, weight)
     p = _target_probability(probability, target)
@@ -74,7 +74,7 @@ def softmax_focal_loss_backward(
     gamma: float,
     alpha: float,
 ) -> None:
-    """Writes the loss's derivative by the logits into ``grad_input`` (N, C).
+    """Write the loss's derivative by the logits into ``grad_input`` (N, C).
 
     ``buff`` (N,) receives the derivative by the target's logarithmic probability.
     """

@@ -1,4 +1,4 @@
-"""Installs what OpenMMLab's libraries need at import, removes it, and says what is active."""
+"""Install what OpenMMLab's libraries need at import, remove it, and say what is active."""
 
 import os
 import sys
@@ -29,12 +29,12 @@ class Status:
     """Where ``mmcv._ext`` comes from.
 
     Attributes:
-        state (str): 'mmcv missing', 'compiled mmcv', 'stand-in installed' (every process of this
+        state: 'mmcv missing', 'compiled mmcv', 'stand-in installed' (every process of this
             interpreter), 'stand-in in this process only', or 'no operators'.
-        mmcv (str | None): Folder of the mmcv package.
-        compiled (str | None): File of mmcv's own compiled operators.
-        installed (str | None): Folder that the stand-in is installed in.
-        operators (tuple[str, ...]): Names that the stand-in provides.
+        mmcv: Folder of the mmcv package.
+        compiled: File of mmcv's own compiled operators.
+        installed: Folder that the stand-in is installed in.
+        operators: Names that the stand-in provides.
     """
 
     state: str
@@ -60,8 +60,8 @@ class Status:
 
 
 def status() -> Status:
-    """Says where ``mmcv._ext`` comes from, without importing mmcv."""
-    from .extension import OPERATORS
+    """Say where ``mmcv._ext`` comes from, without importing mmcv."""
+    from revcol_backbone.mmcv_ops.extension import OPERATORS
 
     mmcv, compiled, installed = _mmcv_folder(), find_compiled(), _installed_folder()
     if mmcv is None:
@@ -76,7 +76,7 @@ def status() -> Status:
 
 
 def install(directory: str | os.PathLike | None = None) -> str:
-    """Makes ``import mmcv.ops`` work in every process of this interpreter.
+    """Make ``import mmcv.ops`` work in every process of this interpreter.
 
     Writes a path file, which Python reads at start, and copies of two modules: the finder of
     ``mmcv._ext``, which a compiled mmcv overrides, and the corrections of
@@ -87,7 +87,7 @@ def install(directory: str | os.PathLike | None = None) -> str:
             interpreter's site-packages.
 
     Returns:
-        str: What was done, in a sentence.
+        What was done, in a sentence.
 
     Raises:
         InstallationError: If the folder cannot be written to.
@@ -108,14 +108,14 @@ def install(directory: str | os.PathLike | None = None) -> str:
 
 
 def uninstall(directory: str | os.PathLike | None = None) -> str:
-    """Removes exactly what :func:`install` wrote.
+    """Remove exactly what :func:`install` wrote.
 
     Args:
         directory: The folder given to :func:`install`. Defaults to the running interpreter's
             site-packages.
 
     Returns:
-        str: What was done, in a sentence.
+        What was done, in a sentence.
 
     Raises:
         InstallationError: If the folder cannot be written to.

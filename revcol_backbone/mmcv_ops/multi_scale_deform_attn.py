@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from .precision import at_least_float32
+from revcol_backbone.mmcv_ops.precision import at_least_float32
 
 
 def ms_deform_attn_forward(
@@ -19,18 +19,18 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Sums bilinear samples of all levels, weighted by the attention.
+    """Sum bilinear samples of all levels, weighted by the attention.
 
     Args:
-        value (Tensor): (B, K, heads, D) features of all levels, one after the other.
-        value_spatial_shapes (Tensor): (levels, 2) heights and widths; their products add up to K.
-        value_level_start_index (Tensor): (levels,) first feature of each level.
-        sampling_locations (Tensor): (B, Q, heads, levels, points, 2) as x, y in [0, 1].
-        attention_weights (Tensor): (B, Q, heads, levels, points).
-        im2col_step (int): Serves mmcv's own kernel and is not used.
+        value: (B, K, heads, D) features of all levels, one after the other.
+        value_spatial_shapes: (levels, 2) heights and widths; their products add up to K.
+        value_level_start_index: (levels,) first feature of each level.
+        sampling_locations: (B, Q, heads, levels, points, 2) as x, y in [0, 1].
+        attention_weights: (B, Q, heads, levels, points).
+        im2col_step: Serves mmcv's own kernel and is not used.
 
     Returns:
-        Tensor: (B, Q, heads x D).
+        (B, Q, heads x D).
 
     Raises:
         ValueError: If the levels do not lie one after the other.
@@ -52,7 +52,7 @@ def ms_deform_attn_backward(
     grad_attn_weight: Tensor,
     im2col_step: int,
 ) -> None:
-    """Adds the gradients to the three ``grad_`` tensors, by running the forward pass again."""
+    """Add the gradients to the three ``grad_`` tensors, by running the forward pass again."""
     shapes = _level_shapes(value_spatial_shapes, value_level_start_index)
     tensors = at_least_float32(value, sampling_locations, attention_weights)
     with torch.enable_grad():

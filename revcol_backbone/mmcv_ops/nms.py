@@ -5,7 +5,7 @@ import torch
 import torchvision  # noqa: F401 (registers torch.ops.torchvision)
 from torch import Tensor
 
-from .precision import at_least_float32
+from revcol_backbone.mmcv_ops.precision import at_least_float32
 
 NAIVE, LINEAR, GAUSSIAN = range(3)  # mmcv's numbers for the methods of soft-NMS
 
@@ -14,13 +14,13 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     """Greedy NMS: keeps boxes in score order, drops those that overlap a kept one too much.
 
     Args:
-        boxes (Tensor): (N, 4) as x1, y1, x2, y2.
-        scores (Tensor): (N,).
-        iou_threshold (float): Boxes with a larger IoU than this are dropped.
-        offset (int): Added to widths and heights: 0, or 1 for inclusive pixel coordinates.
+        boxes: (N, 4) as x1, y1, x2, y2.
+        scores: (N,).
+        iou_threshold: Boxes with a larger IoU than this are dropped.
+        offset: Added to widths and heights: 0, or 1 for inclusive pixel coordinates.
 
     Returns:
-        Tensor: (K,) int64 indices of the kept boxes, best score first.
+        (K,) int64 indices of the kept boxes, best score first.
     """
     # mmcv compares in float32, which decides ties at thresholds such as 0.7.
     iou_threshold = float(np.float32(iou_threshold))
@@ -47,17 +47,17 @@ def softnms(
     Ties are broken as in mmcv: a dropped box gives its place to the last one.
 
     Args:
-        boxes (Tensor): (N, 4) as x1, y1, x2, y2, on the CPU.
-        scores (Tensor): (N,).
-        dets (Tensor): (N, 5); its first K rows receive the boxes and their lowered scores.
-        iou_threshold (float): Overlap from which the naive and linear methods lower a score.
-        sigma (float): Width of the Gaussian method.
-        min_score (float): Boxes whose lowered score falls below this are dropped.
-        method (int): 0 naive, 1 linear, 2 Gaussian.
-        offset (int): Added to widths and heights, 0 or 1.
+        boxes: (N, 4) as x1, y1, x2, y2, on the CPU.
+        scores: (N,).
+        dets: (N, 5); its first K rows receive the boxes and their lowered scores.
+        iou_threshold: Overlap from which the naive and linear methods lower a score.
+        sigma: Width of the Gaussian method.
+        min_score: Boxes whose lowered score falls below this are dropped.
+        method: 0 naive, 1 linear, 2 Gaussian.
+        offset: Added to widths and heights, 0 or 1.
 
     Returns:
-        Tensor: (K,) int64 indices of the kept boxes, best score first.
+        (K,) int64 indices of the kept boxes, best score first.
     """
     boxes, scores = at_least_float32(boxes, scores)
     # Columns lie in memory one after the other: every step runs over whole columns.
@@ -80,14 +80,14 @@ def softnms(
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups boxes by the box that suppresses them in greedy NMS.
+    """Group boxes by the box that suppresses them in greedy NMS.
 
     Args:
-        dets (Tensor): (N, 5) boxes and scores.
-        iou_threshold (float): Boxes with at least this IoU are suppressed.
+        dets: (N, 5) boxes and scores.
+        iou_threshold: Boxes with at least this IoU are suppressed.
 
     Returns:
-        list[list[int]]: One group of indices per kept box, itself first, in score order.
+        One group of indices per kept box, itself first, in score order.
     """
     (dets,) = at_least_float32(dets)
     boxes, scores = _to_numpy(dets[:, :4]), _to_numpy(dets[:, 4])
@@ -130,7 +130,7 @@ def _decay(overlap: np.ndarray, iou_threshold: float, sigma: float, method: int)
 
 
 def _compact(array: np.ndarray, start: int, dropped: np.ndarray) -> np.ndarray:
-    """Fills each hole, in order, with the last row that is not dropped and not in place yet."""
+    """Fill each hole, in order, with the last row that is not dropped and not in place yet."""
     kept = int((~dropped).sum())
     holes = start + np.flatnonzero(dropped[:kept])
     array[holes] = array[start + kept + np.flatnonzero(~dropped[kept:])[::-1]]

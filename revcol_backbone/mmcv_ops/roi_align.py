@@ -5,7 +5,8 @@ import torch.nn.functional as F
 import torchvision  # noqa: F401 (registers torch.ops.torchvision)
 from torch import Tensor
 
-from .precision import at_least_float32
+from revcol_backbone.mmcv_ops.precision import at_least_float32
+from revcol_backbone.mmcv_ops.regions import bins_of, check_bins, check_regions, samples_per_bin
 
 MAX_POOLING = 0  # mmcv's number; every other one is average pooling
 OUTSIDE = -1.0  # argmax of a bin without samples
@@ -25,35 +26,39 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Writes the pooled features of each region of interest into ``output``.
+    """Write the pooled features of each region of interest into ``output``.
 
     Args:
-        input (Tensor): (B, C, H, W) features.
-        rois (Tensor): (R, 5) as image index, x1, y1, x2, y2.
-        output (Tensor): (R, C, aligned_height, aligned_width), written.
-        argmax_y (Tensor): Shaped as ``output``, written in max pooling: row of the largest sample,
+        input: (B, C, H, W) features.
+        rois: (R, 5) as image index, x1, y1, x2, y2.
+        output: (R, C, aligned_height, aligned_width), written.
+        argmax_y: Shaped as ``output``, written in max pooling: row of the largest sample,
             -1 in bins without samples, whose output is the lowest number of its type.
-        argmax_x (Tensor): The same for columns.
-        aligned_height (int): Bins per region, vertically.
-        aligned_width (int): Bins per region, horizontally.
-        spatial_scale (float): Feature cells per unit of ``rois``.
-        sampling_ratio (int): Samples per bin and axis; 0 for one per feature cell.
-        pool_mode (int): 0 for max, 1 for average.
-        aligned (bool): Whether to move samples by half a cell. Without it (legacy), regions are at
+        argmax_x: The same for columns.
+        aligned_height: Bins per region, vertically.
+        aligned_width: Bins per region, horizontally.
+        spatial_scale: Feature cells per unit of ``rois``.
+        sampling_ratio: Samples per bin and axis; 0 for one per feature cell.
+        pool_mode: 0 for max, 1 for average.
+        aligned: Whether to move samples by half a cell. Without it (legacy), regions are at
             least one cell wide and high.
+
+    Raises:
+        ValueError: On CPUs, a region is not finite, of no image of the batch, or absurdly large.
     """
     features, regions = at_least_float32(input, rois)
     size = (aligned_height, aligned_width)
+    check_regions('RoIAlign', regions, len(features))
+    start, bin_size = bins_of(regions, spatial_scale, size, aligned)
+    if sampling_ratio <= 0:
+        check_bins('RoIAlign', bin_size)
     if pool_mode != MAX_POOLING:
         output.copy_(_average(features, regions, spatial_scale, size, sampling_ratio, aligned))
         return
     output.fill_(torch.finfo(output.dtype).min)
     argmax_y.fill_(OUTSIDE)
     argmax_x.fill_(OUTSIDE)
-    start, bin_size = _bins(regions, spatial_scale, size, aligned)
-    grid = (
-        torch.full_like(bin_size, sampling_ratio) if sampling_ratio > 0 else bin_size.ceil()
-    ).long()
+    grid = samples_per_bin(bin_size, sampling_ratio)
     for samples in grid.unique(dim=0).tolist():
         if min(samples) <= 0:
             continue
@@ -83,7 +88,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Adds the gradient of the features to ``grad_input`` (B, C, H, W).
+    """Add the gradient of the features to ``grad_input`` (B, C, H, W).
 
     ``grad_output`` is (R, C, aligned_height, aligned_width); the rest is as in
     :func:`roi_align_forward`.
@@ -135,20 +140,10 @@ def _max(
     return largest, row + 0.5, index - row * fine_size[1] + 0.5
 
 
-def _bins(
-    regions: Tensor, spatial_scale: float, size: tuple[int, int], aligned: bool
-) -> tuple[Tensor, Tensor]:
-    """Start of each region and size of its bins, in feature cells, both (R, 2) as y, x."""
-    corners = regions[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)
-    start, end = corners[:, [1, 0]], corners[:, [3, 2]]
-    extent = end - start if aligned else (end - start).clamp(min=1)
-    return start, extent / extent.new_tensor(size)
-
-
 def _max_backward(
     gradient: Tensor, regions: Tensor, rows: Tensor, columns: Tensor, shape: torch.Size
 ) -> Tensor:
-    """Spreads each bin's gradient over the four cells around its largest sample."""
+    """Spread each bin's gradient over the four cells around its largest sample."""
     batch, channels, height, width = shape
     sampled = (rows != OUTSIDE) & (rows >= -1) & (rows <= height)
     sampled &= (columns >= -1) & (columns <= width)

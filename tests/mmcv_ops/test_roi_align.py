@@ -115,3 +115,30 @@ def test_max_pooling_in_parts_gives_the_same(monkeypatch):
     whole = mmcv.ops.roi_align(features(), regions(), 3, 0.6, 2, 'max')
     monkeypatch.setattr(roi_align, 'SAMPLES_AT_ONCE', 1)
     assert torch.equal(mmcv.ops.roi_align(features(), regions(), 3, 0.6, 2, 'max'), whole)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+@pytest.mark.parametrize('column', range(5))
+@pytest.mark.parametrize('sampling_ratio', [0, 2])
+@pytest.mark.parametrize('mode', ['avg', 'max'])
+def test_a_region_that_is_not_finite_is_one_sentence(mode, sampling_ratio, column, value):
+    boxes = regions()
+    boxes[3, column] = value
+    with pytest.raises(ValueError, match='RoIAlign got a region that is not finite.*index 3'):
+        mmcv.ops.roi_align(features(), boxes, 3, 0.6, sampling_ratio, mode)
+
+
+@pytest.mark.parametrize('image', [-1.0, 2.0])
+def test_a_region_of_no_image_of_the_batch_is_one_sentence(image):
+    boxes = regions()
+    boxes[0, 0] = image
+    with pytest.raises(ValueError, match='the batch has images 0 to 1'):
+        mmcv.ops.roi_align(features(), boxes, 3, 0.6, 2)
+
+
+def test_a_region_too_large_to_sample_is_one_sentence():
+    boxes = regions()
+    boxes[2, 3:] = 1e9
+    with pytest.raises(ValueError, match='index 2, whose bins are .* feature cells'):
+        mmcv.ops.roi_align(features(), boxes, 3, 0.6, 0)
+    assert mmcv.ops.roi_align(features(), boxes, 3, 0.6, 2).isfinite().all()
