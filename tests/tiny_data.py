@@ -1,4 +1,4 @@
-"""Small data sets of coloured boxes, in the trees and formats of COCO and of ADE20K."""
+"""Small data sets of colored boxes, in the trees and formats of COCO and of ADE20K."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 CLASSES = ('red_box', 'blue_box')
-COLOURS = ((40, 40, 220), (220, 60, 40))  # BGR
+COLORS = ((40, 40, 220), (220, 60, 40))  # BGR
 SIZE = 96
 
 
@@ -64,11 +64,11 @@ def _draw(generator: np.random.Generator):
     image = generator.integers(90, 160, (SIZE, SIZE, 3)).astype(np.uint8)
     labels = np.zeros((SIZE, SIZE), np.uint8)
     boxes = []
-    for label, colour in enumerate(COLOURS):
+    for label, color in enumerate(COLORS):
         w, h = (int(side) for side in generator.integers(SIZE // 3, SIZE // 2, 2))
         x = int(generator.integers(0, SIZE // 2 - w + 1)) + label * SIZE // 2
         y = int(generator.integers(0, SIZE - h + 1))
-        image[y : y + h, x : x + w] = colour
+        image[y : y + h, x : x + w] = color
         labels[y : y + h, x : x + w] = label + 1
         boxes.append((label, (x, y, w, h)))
     return image, boxes, labels

@@ -1,7 +1,7 @@
-"""Put pictures before a trained detector or segmentor, in the browser.
+"""Put images before a trained detector or segmentor, in the browser.
 
 The page is served on this machine only, without a public link; nothing is sent or fetched, and
-pictures are not kept.
+images are not kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from revcol_backbone.cli import report_errors
 from revcol_backbone.inference import load_predictor
-from revcol_backbone.inference.images import EXTENSIONS
+from revcol_backbone.inference.media import IMAGE_EXTENSIONS
 
 EXAMPLES = """examples:
   %(prog)s det_configs/quickstart_cascade.py work_dirs/quickstart/cascade/epoch_2.pth \\
@@ -25,17 +25,19 @@ EXAMPLES_SHOWN = 8
 
 
 def find_examples(folder: Path) -> list[Path]:
-    """The first pictures of a folder, by name.
+    """The first images of a folder, by name.
 
     Raises:
-        ValueError: It is no folder, or holds no picture.
+        ValueError: It is no folder, or holds not an image.
     """
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder; correct --examples.')
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
-    if not pictures:
-        raise ValueError(f'{folder} holds no pictures ({", ".join(EXTENSIONS)}); omit --examples.')
-    return pictures[:EXAMPLES_SHOWN]
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS)
+    if not images:
+        raise ValueError(
+            f'{folder} has no images ({", ".join(IMAGE_EXTENSIONS)}); omit --examples.'
+        )
+    return images[:EXAMPLES_SHOWN]
 
 
 def run_demo(args: argparse.Namespace) -> None:
@@ -83,13 +85,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=_megabytes,
         default=DEFAULT_MAX_UPLOAD,
         metavar='MB',
-        help='largest picture to take, in MB (default: %(default)s)',
+        help='largest image to take, in MB (default: %(default)s)',
     )
     parser.add_argument(
         '--examples',
         type=Path,
         metavar='DIR',
-        help=f'show the first {EXAMPLES_SHOWN} pictures of this folder, to click on',
+        help=f'show the first {EXAMPLES_SHOWN} images of this folder, to click on',
     )
     return parser.parse_args(arguments)
 

@@ -1,6 +1,6 @@
 """Export a trained model, or a part of it, to ONNX or to torch.export's format.
 
-The file takes `image`, a float batch (B, 3, H, W) that is normalised (and, for a detector, padded)
+The file takes `image`, a float batch (B, 3, H, W) that is normalized (and, for a detector, padded)
 as the metadata in the file says. It is run after writing, ONNX by onnxruntime, and compared with
 PyTorch on other and odd sizes; where they differ no file is left behind.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from revcol_backbone.checkpoints.pretrained import load_pretrained
 from revcol_backbone.cli import report_errors
-from revcol_backbone.engine.building import build_model
+from revcol_backbone.engine.building import build_model, load_whole
 from revcol_backbone.export import (
     DEFAULT_OPSET,
     PARTS,
@@ -37,8 +37,8 @@ from revcol_backbone.export import (
     write_onnx,
     write_program,
 )
-from revcol_backbone.inference.config import read_config
-from revcol_backbone.inference.whole_model import load_whole, read_dataset_meta
+from revcol_backbone.inference.inferencer import read_dataset_meta
+from revcol_backbone.inference.loading import read_config
 
 EXAMPLES = """examples:
   # the whole segmentor, logits of the input's size

@@ -1,6 +1,6 @@
-"""Detect objects in pictures and videos: annotated copies and COCO JSON.
+"""Detect objects in images and videos: annotated copies and COCO JSON.
 
-Writes DIR/pictures, DIR/predictions (one file for each input) and DIR/predictions.json (all). An
+Writes DIR/images, DIR/predictions (one file for each input) and DIR/predictions.json (all). An
 interrupted run goes on where it stopped. The exit status is 1 if a file could not be predicted.
 """
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from revcol_backbone.cli import report_errors
-from revcol_backbone.inference.command_line import run
+from revcol_backbone.inference.cli import run
 
 
 @report_errors

@@ -1,6 +1,6 @@
-"""Segment pictures and videos: coloured copies with a legend, label maps, shares of the classes.
+"""Segment images and videos: colored copies with a legend, label maps, shares of the classes.
 
-Writes DIR/pictures, DIR/label_maps (PNG, a label for each pixel) and DIR/class_shares.csv. An
+Writes DIR/images, DIR/label_maps (PNG, a label for each pixel) and DIR/class_shares.csv. An
 interrupted run goes on where it stopped. The exit status is 1 if a file could not be predicted.
 """
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from revcol_backbone.cli import report_errors
-from revcol_backbone.inference.command_line import run
+from revcol_backbone.inference.cli import run
 
 
 @report_errors

@@ -5,11 +5,11 @@
 
 CONFIG is that of a detector, a segmentor or a bare RevCol (`model = dict(type='RevCol', ...)`).
 Without CHECKPOINT the weights are those that training starts from (`init_cfg`, which may download).
-IMAGES is a folder, a quoted glob or a picture; every picture is resized to cover one size and
+IMAGES is a folder, a quoted glob or an image; every image is resized to cover one size and
 its middle is taken. Written are
 
-- features_NAME.png: every level of every column for the first pictures. Bright is where the
-  channels differ most from their mean over the picture;
+- features_NAME.png: every level of every column for the first images. Bright is where the
+  channels differ most from their mean over the image;
 - cka.png, cka.json: linear CKA (unbiased, over minibatches) of every level of every column with
   (a) the input, the pixels as the network receives them, and (b) the final prediction: of a
   segmentor its scores of every class at every pixel. A detector's boxes and a bare backbone have no
@@ -39,8 +39,8 @@ from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.column import Features
 from revcol_backbone.engine.building import build_model, read_model_config, require_revcol
-from revcol_backbone.inference.images import read_image
 from revcol_backbone.inference.loading import choose_device
+from revcol_backbone.inference.media import read_image
 from revcol_backbone.variants import LEVELS
 
 matplotlib.use('agg')
@@ -50,7 +50,7 @@ from matplotlib.figure import Figure  # noqa: E402
 INPUT, SCORES = 'input', 'class scores'
 TOP_LEVEL = "last column's top level"
 DOTS_PER_INCH = 110
-BRIGHTEST = 99  # percentile of a map that the brightest colour stands for
+BRIGHTEST = 99  # percentile of a map that the brightest color stands for
 
 
 @report_errors
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def visualize(args: argparse.Namespace) -> None:
-    """Run the network over the pictures, and write what was seen."""
+    """Run the network over the images, and write what was seen."""
     paths = find_images(args.images)
     batches = split_evenly(len(paths), args.batch_size)
     device = torch.device(choose_device(args.device))
@@ -92,7 +92,7 @@ def visualize(args: argparse.Namespace) -> None:
     print(file=sys.stderr)
 
     tables = tabulate(cka.compute(), revcol.columns)
-    title = f'{args.config.stem}: {cka.images} pictures of {shape[0]} x {shape[1]}'
+    title = f'{args.config.stem}: {cka.images} images of {shape[0]} x {shape[1]}'
     written.append(save(draw_cka(tables, title), args.out / 'cka.png'))
     content = {
         'config': str(args.config),
@@ -100,7 +100,7 @@ def visualize(args: argparse.Namespace) -> None:
         'shape': list(shape),
         'images': cka.images,
         'minibatches': cka.batches,
-        # JSON has no NaN; where a feature is the same for all pictures, there is no similarity.
+        # JSON has no NaN; where a feature is the same for all images, there is no similarity.
         'cka': {name: np.where(np.isnan(t), None, t).tolist() for name, t in tables.items()},
     }
     text = json.dumps(content, indent=2) + '\n'
@@ -167,7 +167,7 @@ def format_table(name: str, table: np.ndarray) -> str:
 
 
 def spread(features: Tensor) -> np.ndarray:
-    """Where a level's channels depart from their means over the picture: their root mean square.
+    """Where a level's channels depart from their means over the image: their root mean square.
 
     Args:
         features: Shape (C, h, w).
@@ -175,26 +175,26 @@ def spread(features: Tensor) -> np.ndarray:
     Returns:
         Shape (h, w).
     """
-    centred = features.double() - features.double().mean((1, 2), keepdim=True)
-    return centred.square().mean(0).sqrt().cpu().numpy()
+    centered = features.double() - features.double().mean((1, 2), keepdim=True)
+    return centered.square().mean(0).sqrt().cpu().numpy()
 
 
 def draw_features(image: np.ndarray, maps: list[list[np.ndarray]], name: str) -> Figure:
-    """The picture, and of every column a row of levels, top level first, each on its own scale.
+    """The image, and of every column a row of levels, top level first, each on its own scale.
 
     Args:
         image: BGR, shape (H, W, 3).
         maps: For every column its levels' maps.
-        name: That of the picture.
+        name: That of the image.
     """
     height = 1.35 * min(max(image.shape[0] / image.shape[1], 0.5), 2)
     figure = plt.figure(figsize=(1.7 * (len(maps) + 2.4), height * LEVELS + 0.9))
     figure.set_layout_engine('constrained')
     left, right = figure.subfigures(1, 2, width_ratios=(1.9, len(maps) + 0.5))
-    picture = left.subplots()
-    picture.imshow(image[:, :, ::-1])
-    picture.set_title(name, fontsize=9)
-    picture.set_axis_off()
+    whole = left.subplots()
+    whole.imshow(image[:, :, ::-1])
+    whole.set_title(name, fontsize=9)
+    whole.set_axis_off()
     grid = right.subplots(LEVELS, len(maps), squeeze=False)
     for column, levels in enumerate(maps):
         for level, values in enumerate(levels):
@@ -225,8 +225,8 @@ def draw_cka(tables: dict[str, np.ndarray], title: str) -> Figure:
         axis.set_yticklabels([f'level {level}' for level in range(LEVELS)])
         for (level, column), value in np.ndenumerate(table):
             text = 'n/a' if np.isnan(value) else f'{value:.2f}'
-            colour = 'black' if value > 0.6 or np.isnan(value) else 'white'
-            axis.text(column, level, text, ha='center', va='center', color=colour, fontsize=8)
+            color = 'black' if value > 0.6 or np.isnan(value) else 'white'
+            axis.text(column, level, text, ha='center', va='center', color=color, fontsize=8)
     figure.colorbar(shown, ax=axes, label='CKA')
     return figure
 
@@ -245,24 +245,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument('config', type=Path)
     parser.add_argument('checkpoint', type=Path, nargs='?', help='trained weights of the config')
-    parser.add_argument('images', help='folder, quoted glob or picture')
+    parser.add_argument('images', help='folder, quoted glob or image')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     parser.add_argument(
         '--shape',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='size of the pictures; default: that of the first one',
+        help='size of the images; default: that of the first one',
     )
     parser.add_argument(
-        '--batch-size', type=int, default=8, help='pictures in a minibatch, at least 4; default 8'
+        '--batch-size', type=int, default=8, help='images in a minibatch, at least 4; default 8'
     )
     parser.add_argument(
         '--feature-maps',
         type=int,
         default=1,
         metavar='N',
-        help='draw the feature maps of the first N pictures; default 1',
+        help='draw the feature maps of the first N images; default 1',
     )
     parser.add_argument('--device', help='default: a GPU if there is one')
     # Intermixed, so that options may stand between the positional arguments.

@@ -81,7 +81,7 @@ class MinibatchCKA:
 
 
 def centered_gram(features: Tensor) -> Tensor:
-    """The Gram matrix of the images, centred so that its products estimate HSIC without bias.
+    """The Gram matrix of the images, centered so that its products estimate HSIC without bias.
 
     Off the diagonal, from each entry go the means of its row and column, with n - 2 in place of n,
     and back comes that of all, with (n - 1)(n - 2); the diagonal is 0. HSIC of such matrices equals

@@ -1,4 +1,4 @@
-"""Pictures of any size as one batch, normalised as a model's config says."""
+"""Images of any size as one batch, normalized as a model's config says."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from mmengine.model import ImgDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from revcol_backbone.inference.images import EXTENSIONS
+from revcol_backbone.inference.media import IMAGE_EXTENSIONS
 
 # For a bare backbone: RGB, ImageNet's, as in all of this project's configs.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def find_images(source: str) -> list[Path]:
-    """The pictures of a folder, of a glob or of one file, in the order of their names.
+    """The images of a folder, of a glob or of one file, in the order of their names.
 
     Raises:
         ValueError: There are none.
     """
     path = Path(source)
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS]
+        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS]
     else:
         found = [path] if path.is_file() else [Path(name) for name in glob.glob(source)]
     if not found:
         raise ValueError(
-            f'{source} has no pictures; give a picture, a folder or a quoted glob of '
-            f'{", ".join(extension[1:] for extension in EXTENSIONS)} files.'
+            f'{source} has no images; give an image, a folder or a quoted glob of '
+            f'{", ".join(extension[1:] for extension in IMAGE_EXTENSIONS)} files.'
         )
     return sorted(found)
 
 
 def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize a picture, keeping its proportions, to cover a size, and cut out the middle.
+    """Resize an image, keeping its proportions, to cover a size, and cut out the middle.
 
     Args:
         image: Shape (H, W, 3).
@@ -58,10 +58,10 @@ def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def make_batch(model: nn.Module, images: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """What a model's backbone is given for pictures of one size.
+    """What a model's backbone is given for images of one size.
 
     Args:
-        model: A detector or segmentor, whose ``data_preprocessor`` normalises and pads; a bare
+        model: A detector or segmentor, whose ``data_preprocessor`` normalizes and pads; a bare
             backbone gets RGB with ImageNet's mean and standard deviation.
         images: BGR, uint8, all of shape (H, W, 3).
         device: That of the model.

@@ -1,4 +1,4 @@
-"""The page: a picture on the left, what the model sees in it on the right."""
+"""The page: an image on the left, what the model sees in it on the right."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gradio.data_classes import ImageData
 from revcol_backbone.demo.events import INVITATION, DemoEvents
 from revcol_backbone.demo.summary import say
 from revcol_backbone.inference import Predictor
-from revcol_backbone.inference.label_picture import OPACITY
+from revcol_backbone.inference.drawing import LABEL_OPACITY
 
 SECONDS_ON_DISK = 600
 CLASSES_IN_SIGHT = 20
 _TASKS = {True: 'Object detection', False: 'Semantic segmentation'}
 _SLIDERS = {
     True: dict(value=0.3, label='Score threshold', info='Hides detections that score less'),
-    False: dict(value=OPACITY, label='Opacity', info='Of the colours over the picture'),
+    False: dict(value=LABEL_OPACITY, label='Opacity', info='Of the colors over the image'),
 }
 
 
@@ -28,13 +28,13 @@ def build_page(
 ) -> gr.Blocks:
     """Lay out the page and connect it with a model.
 
-    A visitor's picture is forgotten when the tab is closed; the files that Gradio makes of it are
+    A visitor's image is forgotten when the tab is closed; the files that Gradio makes of it are
     deleted :data:`SECONDS_ON_DISK` later.
 
     Args:
         predictor: The model.
         config: Its config, to be named on the page.
-        examples: Pictures to choose from.
+        examples: Images to choose from.
     """
     events = DemoEvents(predictor)
     task = _TASKS[events.detects]
@@ -46,10 +46,10 @@ def build_page(
         gr.HTML(_header(title, config, predictor.classes))
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                picture = _picture_field()
+                image = _image_field()
                 slider = gr.Slider(0, 1, step=0.01, elem_id='slider', **_SLIDERS[events.detects])
                 if examples:
-                    _offer(examples, picture)
+                    _offer(examples, image)
             with gr.Column(scale=3, min_width=320):
                 result = gr.Image(
                     # A label would cover a corner of the drawing.
@@ -61,7 +61,7 @@ def build_page(
                     elem_id='result',
                 )
                 summary = gr.HTML(say(INVITATION), elem_id='summary')
-        _connect(page, events, picture, slider, [result, summary])
+        _connect(page, events, image, slider, [result, summary])
     return page
 
 
@@ -73,27 +73,27 @@ def _header(title: str, config: str | Path, classes: Sequence[str]) -> str:
     return f'<h1>{escape(title)}</h1><div>{escape(Path(config).name)} &middot; {known}</div>'
 
 
-def _picture_field() -> gr.Image:
-    picture = gr.Image(
-        label='Your picture',
+def _image_field() -> gr.Image:
+    image = gr.Image(
+        label='Your image',
         sources=['upload', 'clipboard'],
         height=230,
         buttons=[],
-        elem_id='picture',
+        elem_id='image',
     )
     # Gradio would decode the file itself, without a word to the visitor where that fails.
-    picture.preprocess = _uploaded_file
-    return picture
+    image.preprocess = _uploaded_file
+    return image
 
 
 def _uploaded_file(payload: ImageData | None) -> str | None:
     return payload.path if payload else None
 
 
-def _offer(examples: Sequence[str | Path], picture: gr.Image) -> None:
+def _offer(examples: Sequence[str | Path], image: gr.Image) -> None:
     gr.Examples(
         [[str(example)] for example in examples],
-        picture,
+        image,
         cache_examples=False,
         label='Or one of these',
         api_visibility='private',
@@ -103,7 +103,7 @@ def _offer(examples: Sequence[str | Path], picture: gr.Image) -> None:
 def _connect(
     page: gr.Blocks,
     events: DemoEvents,
-    picture: gr.Image,
+    image: gr.Image,
     slider: gr.Slider,
     outputs: Sequence[gr.components.Component],
 ) -> None:
@@ -124,6 +124,6 @@ def _connect(
         trigger_mode='always_last',
         api_visibility='private',
     )
-    picture.change(predict, [picture, slider], show_progress_on=outputs[:1], **shared)
+    image.change(predict, [image, slider], show_progress_on=outputs[:1], **shared)
     slider.change(redraw, [slider], show_progress='hidden', **shared)
     page.unload(leave)

@@ -21,7 +21,7 @@ _THEME = dict(
 )
 _CSS = """
 h1 { font-size: 1.5rem; font-weight: 600; margin: 0; }
-#picture img { width: 100%; height: 100%; object-fit: contain; }
+#image img { width: 100%; height: 100%; object-fit: contain; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
 .chip { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 1px 10px; }
 .chip i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; }
@@ -34,11 +34,11 @@ def serve(build: Callable[[], gr.Blocks], host: str, port: int | None, max_uploa
     """Serve a page until the process is interrupted or terminated.
 
     Args:
-        build: Makes the page; called when its folder for pictures, which is deleted at the end,
+        build: Makes the page; called when its folder for images, which is deleted at the end,
             exists.
         host: Address to listen on; ``'127.0.0.1'`` is for this machine only.
         port: Port to listen on; ``None`` takes the first free one from 7860.
-        max_upload: Largest picture to take, in MB.
+        max_upload: Largest image to take, in MB.
 
     Raises:
         OSError: The address or port cannot be used.

@@ -1,4 +1,4 @@
-"""What a picture holds, in words and in the colours of the drawing, as HTML."""
+"""What an image holds, in words and in the colors of the drawing, as HTML."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from html import escape
 import numpy as np
 from mmengine.structures import BaseDataElement
 
-from revcol_backbone.demo.predicted_picture import PredictedPicture
+from revcol_backbone.demo.predicted_image import PredictedImage
 from revcol_backbone.inference import Predictor
 
 
-def summarize(picture: PredictedPicture, predictor: Predictor, score_threshold: float) -> str:
+def summarize(image: PredictedImage, predictor: Predictor, score_threshold: float) -> str:
     """Count the detections of each class, or give each class's share of the pixels.
 
     Args:
-        picture: What was predicted.
-        predictor: The model, for its classes and colours.
+        image: What was predicted.
+        predictor: The model, for its classes and colors.
         score_threshold: Detections with a lower score are not counted.
     """
-    if 'pred_instances' in picture.prediction:
-        text, chips = _count_detections(picture.prediction, predictor, score_threshold)
+    if 'pred_instances' in image.prediction:
+        text, chips = _count_detections(image.prediction, predictor, score_threshold)
     else:
-        text, chips = _measure_shares(picture.prediction, predictor)
-    if picture.was_shrunk:
-        (width, height), (taken_width, taken_height) = picture.sizes
+        text, chips = _measure_shares(image.prediction, predictor)
+    if image.was_shrunk:
+        (width, height), (taken_width, taken_height) = image.sizes
         text += (
-            f' The picture of {width} x {height} pixels was shrunk to {taken_width} x '
+            f' The image of {width} x {height} pixels was shrunk to {taken_width} x '
             f'{taken_height} first.'
         )
     return f'<p>{text}</p><div class="chips">{"".join(chips)}</div>'

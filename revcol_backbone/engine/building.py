@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
+from mmengine.logging import MMLogger
+from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from revcol_backbone.inference.whole_model import load_whole
+from revcol_backbone.checkpoints.finetuned import fit_weights
+from revcol_backbone.checkpoints.reading import read_checkpoint, weights_entry
+from revcol_backbone.checkpoints.state_dict import shapes_of
 from revcol_backbone.revcol import RevCol
 
 
-def read_model_config(path: Path) -> Config:
+def read_model_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """Read a config that has a ``model``; one of a bare backbone needs nothing else.
+
+    Args:
+        path: The config file.
+        options: Changes to it, as in ``--cfg-options``.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, or has no ``model``.
+        ValueError: It cannot be read, an option does not fit, or there is no ``model``.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path} is not a file; give a config of mmdet or mmseg.')
     try:
         config = Config.fromfile(path)
     except Exception as error:  # a config is code, which can raise anything
         raise ValueError(
-            f'{path} could not be read as a config ({type(error).__name__}: {error}).'
+            f'{path} could not be read as a config ({type(error).__name__}: {error}); give a '
+            'config of mmdet or mmseg.'
         ) from error
-    if 'model' not in config:
+    try:
+        config.merge_from_dict(dict(options or {}))
+    except Exception as error:  # such as a key below one that is a number
+        raise ValueError(
+            f'the options {dict(options)} do not fit {path} ({type(error).__name__}: {error}); '
+            'give KEY=VALUE with keys of the config.'
+        ) from error
+    if not isinstance(config.get('model'), Mapping):
         raise ValueError(f'{path} has no `model`; give the config of a detector or segmentor.')
     return config
 
@@ -55,6 +73,35 @@ def build_model(
         load_whole(model, checkpoint)
     model.to(device).eval()  # mmdet's bare backbones do not return themselves
     return model
+
+
+def load_whole(model: nn.Module, path: Path) -> dict[str, Any]:
+    """Load a fine-tuned checkpoint of present or older versions without running code from it.
+
+    Args:
+        model: A detector or segmentor, which may be wrapped for test-time augmentation.
+        path: The checkpoint.
+
+    Returns:
+        Everything that the file holds.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, not a checkpoint, or does not fit the model exactly.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} is not a file; give the checkpoint of a trained model on this machine.'
+        )
+    model = model.module if isinstance(model, BaseTTAModel) else model
+    checkpoint = read_checkpoint(path)
+    entry = weights_entry(checkpoint, path)
+    stored = checkpoint if entry is None else checkpoint[entry]
+    expected = shapes_of(model.state_dict())
+    weights = fit_weights(stored, expected, path, MMLogger.get_current_instance())
+    # Only the counters of batch norms, which `fit_weights` lets a file lack, can be missing now.
+    model.load_state_dict(weights, strict=False)
+    return checkpoint
 
 
 def backbone_of(model: nn.Module) -> nn.Module:

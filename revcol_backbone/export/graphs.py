@@ -15,7 +15,7 @@ PARTS = ('backbone', 'segmentor', 'detector')
 
 
 class BackboneGraph(nn.Module):
-    """The backbone: normalised images (B, 3, H, W) to its levels.
+    """The backbone: normalized images (B, 3, H, W) to its levels.
 
     Args:
         model: A detector or segmentor.
@@ -35,7 +35,7 @@ class BackboneGraph(nn.Module):
 
 
 class SegmentorGraph(nn.Module):
-    """The whole segmentor: normalised images (B, 3, H, W) to logits (B, classes, H, W).
+    """The whole segmentor: normalized images (B, 3, H, W) to logits (B, classes, H, W).
 
     Normalisation, padding, sliding windows and the choice of the largest logit stay outside.
 
@@ -68,7 +68,7 @@ class SegmentorGraph(nn.Module):
 
 
 class DetectorGraph(nn.Module):
-    """Backbone and neck of a detector: normalised images (B, 3, H, W) to its feature pyramid.
+    """Backbone and neck of a detector: normalized images (B, 3, H, W) to its feature pyramid.
 
     Args:
         model: A detector of mmdet with a neck.

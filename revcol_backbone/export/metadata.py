@@ -18,7 +18,7 @@ def describe_input_and_output(
     - ``mean``, ``std``: Of the three channels, to subtract and to divide by; ``null`` for none.
     - ``channel_order``: ``"RGB"`` or ``"BGR"``, as the graph takes them.
     - ``size_divisor``: To what multiple height and width are padded at the right and the bottom.
-    - ``pad_value``: With what, after the normalisation.
+    - ``pad_value``: With what, after the normalization.
     - ``classes``: The names of the classes, by index.
     - ``part``, ``revcol_backbone``: What was exported, and the version of this package.
 

@@ -1,4 +1,4 @@
-"""Static quantisation of an exported ONNX file to 8-bit integers, by onnxruntime."""
+"""Static quantization of an exported ONNX file to 8-bit integers, by onnxruntime."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def trace(graph: nn.Module, image: Tensor, dynamic: bool = True) -> ExportedProg
 
     Args:
         graph: As from :func:`~revcol_backbone.export.graphs.make_exportable`.
-        image: A normalised batch (B, 3, H, W) of the size to trace with.
+        image: A normalized batch (B, 3, H, W) of the size to trace with.
         dynamic: Let batch, height and width vary; the height and the width are at least 64 then.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Nearest-neighbour upsampling from the top level to the lowest one, pixel for pixel as PyTorch."""
+"""Nearest-neighbor upsampling from the top level to the lowest one, pixel for pixel as PyTorch."""
 
 from __future__ import annotations
 

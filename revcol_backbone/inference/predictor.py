@@ -1,4 +1,4 @@
-"""What detection and segmentation share: a loaded model that predicts and draws."""
+"""The base of detection and segmentation: a loaded model that predicts images and draws."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from mmengine.infer import BaseInferencer
 from mmengine.structures import BaseDataElement
 
+from revcol_backbone.inference.results import Results
 from revcol_backbone.inference.tiling import Tiling
 
-SCORE_THRESHOLD = 0.3  # of detections that are shown
+SCORE_THRESHOLD = 0.3  # of detections that are drawn and written
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Options:
     """How a predictor predicts.
 
     Args:
-        batch_size: Pictures, or tiles of one, that go through the model together.
-        tiling: How larger pictures are cut into tiles; ``None`` leaves them whole.
+        batch_size: Number of images, or of tiles of one image, in a forward pass.
+        tiling: How to cut larger images into tiles; ``None`` keeps them whole.
     """
 
     batch_size: int = 1
@@ -31,9 +32,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(
-                f'a batch of {self.batch_size} pictures is not allowed; give 1 or more.'
-            )
+            raise ValueError(f'a batch size of {self.batch_size} is not allowed; give 1 or more.')
 
 
 class Predictor(ABC):
@@ -45,10 +44,10 @@ class Predictor(ABC):
         inferencer: mmdet's ``DetInferencer`` or mmseg's ``MMSegInferencer`` of the model.
         options: How it predicts.
         identity: What its predictions depend on, in words; set by ``load_predictor``.
-        results_class: What writes the predictions of files.
+        results_class: Writes the predictions of files.
     """
 
-    results_class: ClassVar[type]
+    results_class: ClassVar[type[Results]]
 
     def __init__(self, inferencer: BaseInferencer, options: Options) -> None:
         self.inferencer = inferencer
@@ -57,29 +56,29 @@ class Predictor(ABC):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, by label."""
+        """Class names, in the order of the labels."""
         return self.inferencer.model.dataset_meta['classes']
 
     @property
     def palette(self) -> np.ndarray:
-        """The colour of each class, uint8 of shape (C, 3), RGB."""
+        """Class colors, uint8 of shape (C, 3), RGB."""
         return np.array(self.inferencer.model.dataset_meta['palette'], np.uint8)
 
     def predict(
         self, images: Sequence[np.ndarray], score_threshold: float = 0.0
     ) -> list[BaseDataElement]:
-        """Predict pictures.
+        """Predict images.
 
         Args:
             images: BGR, uint8 of shape (H, W, 3); their sizes may differ.
-            score_threshold: Detections with a lower score are left out, before those of tiles
-                are merged. Label maps have no scores.
+            score_threshold: Drop detections with a lower score, before those of tiles are merged.
+                Label maps have no scores.
 
         Returns:
-            A data sample for each, on the CPU, in the coordinates of its picture.
+            A data sample for each image, on the CPU, in the coordinates of the image.
 
         Raises:
-            ValueError: A picture has another type or shape.
+            ValueError: An image has another type or shape.
         """
         for image in images:
             _check_image(image)
@@ -100,35 +99,35 @@ class Predictor(ABC):
         prediction: BaseDataElement,
         score_threshold: float = SCORE_THRESHOLD,
     ) -> np.ndarray:
-        """Draw a prediction onto a copy of its picture.
+        """Draw a prediction onto a copy of its image.
 
         Args:
             image: BGR, uint8 of shape (H, W, 3).
-            prediction: Its prediction.
-            score_threshold: Detections with a lower score are left out.
+            prediction: Prediction of the image.
+            score_threshold: Hide detections with a lower score.
 
         Returns:
             BGR, uint8 of the same shape.
         """
 
-    def draw_page(
+    def draw_with_legend(
         self,
         image: np.ndarray,
         prediction: BaseDataElement,
         score_threshold: float = SCORE_THRESHOLD,
     ) -> np.ndarray:
-        """As :meth:`draw`, with what would cover the picture beside it."""
+        """Draw like :meth:`draw`, but with a legend, if there is one, beside the image."""
         return self.draw(image, prediction, score_threshold)
 
     @abstractmethod
     def _finish(self, sample: BaseDataElement, score_threshold: float) -> BaseDataElement:
-        """What of a model's result is handed out, on the CPU."""
+        """Reduce a result of the model to what is returned, on the CPU."""
 
     @abstractmethod
     def _predict_tiled(
         self, image: np.ndarray, tiling: Tiling, score_threshold: float
     ) -> BaseDataElement:
-        """Predict one picture tile by tile."""
+        """Predict one image tile by tile."""
 
     def _predict_whole(
         self, images: Sequence[np.ndarray], score_threshold: float
@@ -141,9 +140,9 @@ class Predictor(ABC):
 
     @torch.no_grad()
     def _forward(self, images: Sequence[np.ndarray]) -> list[BaseDataElement]:
-        """The model's results for a batch; only inputs of one size go through it together.
+        """Run the model on a batch; only inputs of one size share a forward pass.
 
-        Padding to a common size would make a prediction depend on its neighbours in the batch.
+        Padding to a common size would make a prediction depend on its neighbors in the batch.
         """
         prepared = [
             self.inferencer.pipeline(dict(img=image, img_id=number))
@@ -161,7 +160,7 @@ def _check_image(image: Any) -> None:
     if not (is_array and image.ndim == 3 and image.shape[2] == 3 and image.size):
         found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image)
         raise ValueError(
-            f'a picture has to be a BGR array, uint8 of shape (H, W, 3), and is {found}; '
+            f'an image must be a BGR array, uint8 of shape (H, W, 3), but is {found}; '
             '`read_image` makes one of any file.'
         )
 

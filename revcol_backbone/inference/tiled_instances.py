@@ -1,9 +1,9 @@
-"""One set of instances from those of overlapping tiles.
+"""Merging the detections of overlapping tiles.
 
 Two detections of one class from two tiles are the same object if their boxes coincide inside the
-rectangle that both tiles saw. Unlike an overlap of the whole boxes, this also recognises the part
-of an object that a tile border has cut. If a tile saw the object whole, its detection stays; if
-none did, the parts are united and have the score of the surest.
+area that both tiles cover. Unlike the overlap of whole boxes, this also recognizes the part of an
+object that a tile border cuts off. If a tile sees the object whole, its detection is kept; if none
+does, the parts are merged and get the highest of their scores.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from mmengine.structures import InstanceData
 from revcol_backbone.inference.tiling import Window
 
 SAME_OBJECT_IOU = 0.5  # inside the shared rectangle
-CUT_MARGIN = 0.02  # of a tile's side: how near to its border a box counts as cut
+CUT_MARGIN = 0.02  # of a tile's side; a box nearer to its border counts as cut off
 
 
 def merge_instances(
     tiles: Sequence[InstanceData], windows: Sequence[Window], height: int, width: int
 ) -> InstanceData:
-    """Merge what was detected in the tiles of one picture.
+    """Merge the detections of the tiles of one image.
 
     Args:
-        tiles: ``bboxes`` (N, 4), ``scores``, ``labels`` and perhaps ``masks`` (N, h, w), each in
+        tiles: ``bboxes`` (N, 4), ``scores``, ``labels`` and optionally ``masks`` (N, h, w), each in
             the coordinates of its tile.
-        windows: Where the tiles lie.
-        height: Of the picture.
-        width: Of the picture.
+        windows: Positions of the tiles.
+        height: Height of the image.
+        width: Width of the image.
 
     Returns:
-        The same fields in the coordinates of the picture, the surest first.
+        The same fields in the coordinates of the image, sorted by score.
     """
     parts = _Parts(tiles, windows, height, width)
     groups = sorted(parts.group(), key=lambda group: -parts.score_of(group))
@@ -54,7 +54,7 @@ def merge_instances(
 
 
 class _Parts:
-    """The detections of all tiles in the coordinates of the picture."""
+    """The detections of all tiles in the coordinates of the image."""
 
     def __init__(
         self, tiles: Sequence[InstanceData], windows: Sequence[Window], height: int, width: int
@@ -74,7 +74,7 @@ class _Parts:
         ]
 
     def group(self) -> list[list[int]]:
-        """Gather the indices of the parts of each object: of one seen whole, the surest alone."""
+        """Group the indices of the parts of each object; of one seen whole, keep the best alone."""
         is_free = np.ones(len(self.boxes), bool)
         groups = []
         for seed in np.lexsort((-self.scores, self.is_cut)):  # whole ones first
@@ -89,7 +89,7 @@ class _Parts:
         return [seed]
 
     def _take_parts(self, seed: int, is_free: np.ndarray) -> list[int]:
-        """Follow an object from tile to tile; each tile adds one part at most."""
+        """Follow an object from tile to tile; each tile adds at most one part."""
         group = [seed]
         for member in group:
             found = np.flatnonzero(is_free & self._is_same(member))
@@ -100,16 +100,16 @@ class _Parts:
         return group
 
     def box_of(self, group: list[int]) -> np.ndarray:
-        """The box around all members."""
+        """Return the box around all members."""
         boxes = self.boxes[group]
         return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
 
     def score_of(self, group: list[int]) -> float:
-        """The highest score of all members."""
+        """Return the highest score of all members."""
         return float(self.scores[group].max())
 
     def _is_same(self, index: int) -> np.ndarray:
-        """Which detections of other tiles coincide with one, where both tiles saw."""
+        """Find the detections of other tiles that coincide with one where both tiles see."""
         shared = _intersect(self.windows, self.windows[index])
         ours = _intersect(shared, self.boxes[index])
         theirs = _intersect(shared, self.boxes)
@@ -127,7 +127,7 @@ class _Parts:
 
 
 def _crop(mask: torch.Tensor, window: Window) -> tuple[int, int, torch.Tensor]:
-    """Top and left in the picture, and the part of the mask that is not empty."""
+    """Return top and left in the image, and the part of the mask that is not empty."""
     rows, columns = torch.nonzero(mask.any(1)), torch.nonzero(mask.any(0))
     if not len(rows):
         return window.top, window.left, mask[:0, :0].clone()

@@ -70,7 +70,7 @@ def test_independent_features_have_zero_on_average_however_few_the_images(n):
     )
     standard_error = found.std() / len(found) ** 0.5
     assert abs(found.mean()) < 4 * standard_error
-    # The biased estimator, the product of doubly centred Gram matrices, has 5 (n - 1) / n^2 there.
+    # The biased estimator, the product of doubly centered Gram matrices, has 5 (n - 1) / n^2 there.
     assert 4 * standard_error < 0.5 * 5 * (n - 1) / n**2
 
 

@@ -1,4 +1,4 @@
-"""Pictures as a batch: which files, how they are fitted, and how they are normalised."""
+"""Images as a batch: which files, how they are fitted, and how they are normalized."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def model_with(data_preprocessor: nn.Module) -> nn.Module:
     return model
 
 
-def test_pictures_are_found_in_a_folder_by_a_glob_or_alone(tmp_path):
+def test_images_are_found_in_a_folder_by_a_glob_or_alone(tmp_path):
     for name in ('b.PNG', 'a.jpg', 'c.txt', 'd.tif'):
         (tmp_path / name).touch()
     (tmp_path / 'inner').mkdir()
@@ -31,12 +31,12 @@ def test_pictures_are_found_in_a_folder_by_a_glob_or_alone(tmp_path):
     assert [path.name for path in find_images(str(tmp_path))] == ['a.jpg', 'b.PNG', 'd.tif']
     assert [path.name for path in find_images(f'{tmp_path}/*/e*')] == ['e.png']
     assert [path.name for path in find_images(f'{tmp_path}/a.jpg')] == ['a.jpg']
-    with pytest.raises(ValueError, match=r'nothing has no pictures; .* jpg'):
+    with pytest.raises(ValueError, match=r'nothing has no images; .* jpg'):
         find_images(f'{tmp_path}/nothing')
 
 
 @pytest.mark.parametrize('size', [(40, 60), (90, 30), (7, 200), (300, 301), (100, 100)])
-def test_a_picture_covers_any_size(size):
+def test_a_image_covers_any_size(size):
     image = np.full((100, 100, 3), (10, 20, 30), np.uint8)
     fitted = cover(image, *size)
     assert fitted.shape == (*size, 3)
@@ -61,7 +61,7 @@ def test_a_bare_backbone_gets_rgb_with_imagenets_statistics():
 
 
 @pytest.mark.parametrize('kind', [DetDataPreprocessor, SegDataPreProcessor])
-def test_a_models_own_normalisation_is_used(kind):
+def test_a_models_own_normalization_is_used(kind):
     preprocessor = kind(mean=[1.0, 2.0, 3.0], std=[2.0, 2.0, 2.0], bgr_to_rgb=True)
     image = np.zeros((32, 48, 3), np.uint8)
     cv2.rectangle(image, (0, 0), (47, 31), (7, 6, 5), -1)

@@ -43,7 +43,7 @@ def test_labels_of_another_data_set_are_told(name, values, first, tree):
     assert 'another data set' in problem
 
 
-def test_a_coloured_label_map_is_told(tmp_path):
+def test_a_colored_label_map_is_told(tmp_path):
     make_ade20k_tree(tmp_path)
     write_image(tmp_path / 'annotations/validation/ADE_val_00000001.png')
     assert 'has 3 channels' in only_problem('ade20k', tmp_path)

@@ -17,18 +17,18 @@ def upernet(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def colour_detector(tmp_path_factory):
-    return models.make_colour_detector(tmp_path_factory.mktemp('colour_detector'))
+def color_detector(tmp_path_factory):
+    return models.make_color_detector(tmp_path_factory.mktemp('color_detector'))
 
 
 @pytest.fixture(scope='session')
-def colour_segmentor(tmp_path_factory):
-    return models.make_colour_segmentor(tmp_path_factory.mktemp('colour_segmentor'))
+def color_segmentor(tmp_path_factory):
+    return models.make_color_segmentor(tmp_path_factory.mktemp('color_segmentor'))
 
 
 @pytest.fixture(scope='session')
 def images():
-    """Four pictures of three sizes."""
+    """Four images of three sizes."""
     generator = np.random.default_rng(0)
     sizes = ((96, 96), (96, 96), (70, 130), (100, 50))
     return [generator.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]

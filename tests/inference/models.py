@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from tests.inference import colour_models
+from tests.inference import color_models
 from tests.tiny_data import CLASSES
 from tests.tiny_models import (
     CASCADE,
@@ -19,7 +19,7 @@ from tests.tiny_models import (
     write_model,
 )
 
-SIDE = 64  # what the models of RevCol resize pictures to
+SIDE = 64  # what the models of RevCol resize images to
 
 
 def make_cascade(folder: Path) -> ModelFiles:
@@ -41,19 +41,19 @@ def make_upernet(folder: Path) -> ModelFiles:
     return save(config, folder)
 
 
-def make_colour_detector(folder: Path) -> ModelFiles:
+def make_color_detector(folder: Path) -> ModelFiles:
     """A detector that finds every red and blue box exactly."""
-    return _save_colour_model('mmdet', 'ColourDetector', {'threshold': 0.9}, folder)
+    return _save_color_model('mmdet', 'ColorDetector', {'threshold': 0.9}, folder)
 
 
-def make_colour_segmentor(folder: Path) -> ModelFiles:
+def make_color_segmentor(folder: Path) -> ModelFiles:
     """A segmentor that tells red from blue pixels exactly."""
-    return _save_colour_model('mmseg', 'ColourSegmentor', {'decode_head.scale': 5.0}, folder)
+    return _save_color_model('mmseg', 'ColorSegmentor', {'decode_head.scale': 5.0}, folder)
 
 
 def make_blue_segmentor(folder: Path) -> ModelFiles:
     """A segmentor of one output channel, with flips as test-time augmentation."""
-    files = _save_colour_model('mmseg', 'ColourSegmentor', {'decode_head.scale': 50.0}, folder)
+    files = _save_color_model('mmseg', 'ColorSegmentor', {'decode_head.scale': 50.0}, folder)
     config = Config.fromfile(files.config)
     config.model.out_channels = 1
     load, pack = config.test_dataloader.dataset.pipeline
@@ -66,7 +66,7 @@ def make_blue_segmentor(folder: Path) -> ModelFiles:
 
 
 def save(config: Config, folder: Path) -> ModelFiles:
-    """Let pictures be resized to 64 pixels, and write the config and its initial weights."""
+    """Let images be resized to 64 pixels, and write the config and its initial weights."""
     config.test_dataloader.dataset.pipeline[1].scale = (SIDE, SIDE)
     scales = config.tta_pipeline[1].transforms[0]
     config.tta_pipeline[1].transforms[0] = scales[:2]
@@ -75,7 +75,7 @@ def save(config: Config, folder: Path) -> ModelFiles:
     return write_model(config, folder)
 
 
-def _save_colour_model(package: str, kind: str, weights: dict, folder: Path) -> ModelFiles:
+def _save_color_model(package: str, kind: str, weights: dict, folder: Path) -> ModelFiles:
     pack = 'PackDetInputs' if package == 'mmdet' else 'PackSegInputs'
     preprocessor = 'DetDataPreprocessor' if package == 'mmdet' else 'SegDataPreProcessor'
     dataset = 'CocoDataset' if package == 'mmdet' else 'BaseSegDataset'
@@ -83,7 +83,7 @@ def _save_colour_model(package: str, kind: str, weights: dict, folder: Path) -> 
     config = Config(
         dict(
             default_scope=package,
-            custom_imports=dict(imports=[colour_models.__name__]),
+            custom_imports=dict(imports=[color_models.__name__]),
             model=dict(type=kind, data_preprocessor=dict(type=preprocessor)),
             test_dataloader=dict(
                 dataset=dict(

@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 
 from revcol_backbone.inference import load_predictor
 from tests.inference.models import make_blue_segmentor
-from tests.tiny_data import CLASSES, COLOURS
+from tests.tiny_data import CLASSES, COLORS
 
 FIELDS = ('bboxes', 'scores', 'labels', 'masks')
 
@@ -28,11 +28,11 @@ def labels_of(sample):
     return sample.pred_sem_seg.data
 
 
-def picture_with_boxes(height, width, boxes):
-    """Grey, with ``(label, (left, top, right, bottom))`` in the colours of the labels."""
+def image_with_boxes(height, width, boxes):
+    """Gray, with ``(label, (left, top, right, bottom))`` in the colors of the labels."""
     image = np.full((height, width, 3), 128, np.uint8)
     for label, (left, top, right, bottom) in boxes:
-        image[top:bottom, left:right] = COLOURS[label]
+        image[top:bottom, left:right] = COLORS[label]
     return image
 
 
@@ -81,7 +81,7 @@ def test_the_size_of_a_batch_changes_nothing(cascade, upernet, images, detector,
         assert (labels_of(one) == labels_of(other)).float().mean() > 0.999
 
 
-def test_a_picture_that_fits_a_tile_is_predicted_as_without(
+def test_a_image_that_fits_a_tile_is_predicted_as_without(
     cascade, upernet, images, detector, segmentor
 ):
     tiled = load_predictor(*cascade, 'cpu', tile=130)
@@ -93,7 +93,7 @@ def test_a_picture_that_fits_a_tile_is_predicted_as_without(
 
 
 @pytest.mark.parametrize('batch_size', [1, 4])
-def test_objects_across_tile_borders_are_found_once_and_whole(colour_detector, batch_size):
+def test_objects_across_tile_borders_are_found_once_and_whole(color_detector, batch_size):
     boxes = [
         (0, [5, 5, 20, 20]),  # in the first tile alone
         (0, [40, 30, 75, 60]),  # across its border, whole in the next
@@ -101,15 +101,15 @@ def test_objects_across_tile_borders_are_found_once_and_whole(colour_detector, b
         (1, [150, 60, 160, 140]),
         (0, [280, 130, 300, 150]),  # in the last corner
     ]
-    image = picture_with_boxes(150, 300, boxes)
-    predictor = load_predictor(*colour_detector, 'cpu', tile=64, overlap=40, batch_size=batch_size)
+    image = image_with_boxes(150, 300, boxes)
+    predictor = load_predictor(*color_detector, 'cpu', tile=64, overlap=40, batch_size=batch_size)
     (sample,) = predictor.predict([image])
     found = sample.pred_instances
     assert sorted(zip(found.labels.tolist(), found.bboxes.int().tolist(), strict=True)) == sorted(
         boxes
     )
     for label, box, mask in zip(found.labels, found.bboxes.int(), found.masks, strict=True):
-        assert np.array_equal(mask.numpy(), (image == COLOURS[label]).all(2) & inside(box, image))
+        assert np.array_equal(mask.numpy(), (image == COLORS[label]).all(2) & inside(box, image))
 
 
 def inside(box, image):
@@ -118,10 +118,10 @@ def inside(box, image):
     return mask
 
 
-def test_the_label_map_of_tiles_is_that_of_the_picture(colour_segmentor):
-    image = picture_with_boxes(150, 200, [(0, [0, 0, 200, 150]), (1, [30, 20, 190, 100])])
-    whole = load_predictor(*colour_segmentor, 'cpu').predict([image])[0]
-    tiled = load_predictor(*colour_segmentor, 'cpu', tile=64, batch_size=4).predict([image])[0]
+def test_the_label_map_of_tiles_is_that_of_the_image(color_segmentor):
+    image = image_with_boxes(150, 200, [(0, [0, 0, 200, 150]), (1, [30, 20, 190, 100])])
+    whole = load_predictor(*color_segmentor, 'cpu').predict([image])[0]
+    tiled = load_predictor(*color_segmentor, 'cpu', tile=64, batch_size=4).predict([image])[0]
     assert torch.equal(labels_of(whole), labels_of(tiled))
     assert labels_of(whole).float().mean() == pytest.approx(160 * 80 / (200 * 150))
 
@@ -134,7 +134,7 @@ def test_detections_below_a_threshold_are_left_out(detector, images):
     assert 0 < len(kept) < len(every)
 
 
-def test_augmentation_sees_each_picture_in_every_view(cascade, upernet, images):
+def test_augmentation_sees_each_image_in_every_view(cascade, upernet, images):
     predictor = load_predictor(*cascade, 'cpu', tta=True, batch_size=2)
     for sample, image in zip(predictor.predict(images), images, strict=True):
         assert 5 < len(sample.pred_instances) <= 20  # of four views with five each
@@ -159,15 +159,15 @@ def test_augmentation_and_tiles_go_together(cascade, upernet):
 @pytest.mark.parametrize('tta', [False, True])
 @pytest.mark.parametrize('tile', [None, 64])
 def test_a_segmentor_of_one_channel_decides_by_its_threshold(tta, tile, tmp_path):
-    image = picture_with_boxes(90, 130, [(0, [0, 0, 130, 90]), (1, [30, 20, 120, 80])])
+    image = image_with_boxes(90, 130, [(0, [0, 0, 130, 90]), (1, [30, 20, 120, 80])])
     predictor = load_predictor(*make_blue_segmentor(tmp_path), 'cpu', tta=tta, tile=tile)
     labels = labels_of(predictor.predict([image])[0])
-    assert np.array_equal(labels[0].numpy(), (image == COLOURS[1]).all(2))
+    assert np.array_equal(labels[0].numpy(), (image == COLORS[1]).all(2))
 
 
-def test_a_config_without_augmentation_is_an_error(colour_detector):
+def test_a_config_without_augmentation_is_an_error(color_detector):
     with pytest.raises(ValueError, match='has no `tta_model` and no `tta_pipeline`'):
-        load_predictor(*colour_detector, 'cpu', tta=True)
+        load_predictor(*color_detector, 'cpu', tta=True)
 
 
 def test_options_change_the_config(cascade, images):
@@ -177,7 +177,7 @@ def test_options_change_the_config(cascade, images):
 
 
 @pytest.mark.parametrize('name', ['cascade', 'upernet'])
-def test_a_drawing_has_the_size_of_its_picture_and_leaves_it_alone(name, request, images):
+def test_a_drawing_has_the_size_of_its_image_and_leaves_it_alone(name, request, images):
     predictor = load_predictor(*request.getfixturevalue(name), 'cpu')
     before = [image.copy() for image in images]
     for image, sample, copy in zip(images, predictor.predict(images), before, strict=True):
@@ -187,28 +187,28 @@ def test_a_drawing_has_the_size_of_its_picture_and_leaves_it_alone(name, request
         assert np.array_equal(image, copy)
 
 
-def test_without_detections_above_the_threshold_a_drawing_is_the_picture(detector, images):
+def test_without_detections_above_the_threshold_a_drawing_is_the_image(detector, images):
     sample = detector.predict(images[:1])[0]
     assert np.array_equal(detector.draw(images[0], sample, score_threshold=1.0), images[0])
 
 
 @pytest.mark.parametrize(
-    'image', [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), 'picture.png']
+    'image', [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), 'image.png']
 )
-def test_what_is_no_bgr_array_is_an_error(image, colour_detector):
-    with pytest.raises(ValueError, match='has to be a BGR array'):
-        load_predictor(*colour_detector, 'cpu').predict([image])
+def test_what_is_no_bgr_array_is_an_error(image, color_detector):
+    with pytest.raises(ValueError, match='must be a BGR array'):
+        load_predictor(*color_detector, 'cpu').predict([image])
 
 
 @pytest.mark.parametrize('device', ['gpu', 'cuda:99'])
-def test_a_device_that_is_not_there_is_an_error(device, colour_detector):
+def test_a_device_that_is_not_there_is_an_error(device, color_detector):
     with pytest.raises(ValueError, match=f"device '{device}' cannot be used"):
-        load_predictor(*colour_detector, device)
+        load_predictor(*color_detector, device)
 
 
-def test_a_batch_of_nothing_is_an_error(colour_detector):
-    with pytest.raises(ValueError, match='a batch of 0 pictures is not allowed'):
-        load_predictor(*colour_detector, 'cpu', batch_size=0)
+def test_a_batch_of_nothing_is_an_error(color_detector):
+    with pytest.raises(ValueError, match='a batch size of 0 is not allowed'):
+        load_predictor(*color_detector, 'cpu', batch_size=0)
 
 
 def test_detector_and_segmentor_predict_in_one_process(detector, segmentor, images):

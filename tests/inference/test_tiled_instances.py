@@ -12,7 +12,7 @@ LEFT, RIGHT = Window(0, 0, 100, 100), Window(60, 0, 160, 100)
 
 
 def see(window, *objects, masks=True):
-    """What a tile shows of objects ``(box, label, score)`` given in the picture's coordinates."""
+    """What a tile shows of objects ``(box, label, score)`` given in the image's coordinates."""
     boxes, kept, seen = [], [], []
     for box, label, score in objects:
         left, top, right, bottom = box

@@ -1,11 +1,12 @@
-"""Tiles cover a picture, and all have the size that was asked for."""
+"""Tiles cover an image, and all have the size that was asked for."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from revcol_backbone.inference.tiling import Tiling, Window
+from revcol_backbone.inference.tiling import Tiling, Window, merge_labels
 
 
 @given(
@@ -14,7 +15,7 @@ from revcol_backbone.inference.tiling import Tiling, Window
     st.integers(32, 100),
     st.floats(0, 1, exclude_max=True),
 )
-def test_every_pixel_is_in_a_tile_and_neighbours_share_enough(height, width, size, share):
+def test_every_pixel_is_in_a_tile_and_neighbors_share_enough(height, width, size, share):
     overlap = int(share * size)
     if size - overlap < 8:
         overlap = size - 8  # or there are very many tiles
@@ -33,7 +34,7 @@ def test_every_pixel_is_in_a_tile_and_neighbours_share_enough(height, width, siz
     assert seen.min() >= 1
 
 
-def test_a_picture_that_is_not_larger_is_one_tile():
+def test_a_image_that_is_not_larger_is_one_tile():
     assert list(Tiling(64, 16).bands(64, 40)) == [[Window(0, 0, 40, 64)]]
 
 
@@ -48,3 +49,26 @@ def test_a_picture_that_is_not_larger_is_one_tile():
 def test_tiles_that_cannot_be_are_an_error(size, overlap, words):
     with pytest.raises(ValueError, match=words):
         Tiling(size, overlap)
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'size', 'overlap'),
+    [(50, 60, 64, 16), (64, 200, 64, 16), (200, 64, 64, 0), (150, 130, 64, 40), (65, 65, 64, 63)],
+)
+def test_labels_are_those_of_the_mean_scores(height, width, size, overlap):
+    torch.manual_seed(0)
+    bands = list(Tiling(size, overlap).bands(height, width))
+    scores = {
+        window: torch.rand(3, window.bottom - window.top, window.right - window.left)
+        for band in bands
+        for window in band
+    }
+    sums, counts = torch.zeros(3, height, width), torch.zeros(height, width)
+    for window, score in scores.items():
+        sums[:, window.rows, window.columns] += score
+        counts[window.rows, window.columns] += 1
+    labels = merge_labels(
+        bands, lambda band: [scores[w] for w in band], lambda mean: mean.argmax(0), height, width
+    )
+    assert labels.dtype == torch.int64
+    assert torch.equal(labels, (sums / counts).argmax(0))

@@ -1,5 +1,5 @@
 """Models that the commands predict with, as the tests of the predictors have them."""
 
-from tests.inference.conftest import cascade, colour_detector, colour_segmentor, upernet
+from tests.inference.conftest import cascade, color_detector, color_segmentor, upernet
 
-__all__ = ['cascade', 'colour_detector', 'colour_segmentor', 'upernet']
+__all__ = ['cascade', 'color_detector', 'color_segmentor', 'upernet']

@@ -107,7 +107,7 @@ def page(browser, demo):
     context.on('weberror', lambda error: errors.append(str(error.error)))
     page = context.new_page()
     page.goto(demo.url)
-    page.locator('#picture input[type=file]').wait_for(state='attached')
+    page.locator('#image input[type=file]').wait_for(state='attached')
     yield page
     context.close()
     foreign = [a for a in addresses if urlsplit(a).hostname not in ('127.0.0.1', None)]
@@ -153,7 +153,7 @@ def _wait_for_address(process):
     raise AssertionError(''.join(lines))
 
 
-def write_picture(path, size=96):
+def write_image(path, size=96):
     generator = np.random.default_rng(0)
     small = generator.integers(0, 256, (6, 6, 3), np.uint8)
     cv2.imwrite(str(path), cv2.resize(small, (size, size)))
@@ -161,10 +161,10 @@ def write_picture(path, size=96):
 
 
 def upload(page, path):
-    page.locator('#picture input[type=file]').set_input_files(path)
+    page.locator('#image input[type=file]').set_input_files(path)
 
 
-def shown_picture(page, other_than=None):
+def shown_image(page, other_than=None):
     """The bytes of the drawing, once it is another one."""
     image = page.locator('#result img')
     image.wait_for()
@@ -185,12 +185,12 @@ def summary(page):
 
 
 @pytest.mark.slow
-def test_a_picture_is_detected_and_the_threshold_draws_it_anew(page, demo, tmp_path):
-    upload(page, write_picture(tmp_path / 'scene.png'))
-    first = shown_picture(page)
+def test_a_image_is_detected_and_the_threshold_draws_it_anew(page, demo, tmp_path):
+    upload(page, write_image(tmp_path / 'scene.png'))
+    first = shown_image(page)
     assert re.search(r'0 of \d+ detections score 0.30 or more', summary(page))
     page.locator('#slider input[type=range]').fill('0.05')
-    second = shown_picture(page, other_than=first)
+    second = shown_image(page, other_than=first)
     shown, found = map(
         int, re.search(r'(\d+) of (\d+) detections score 0.05', summary(page)).groups()
     )
@@ -202,15 +202,15 @@ def test_a_picture_is_detected_and_the_threshold_draws_it_anew(page, demo, tmp_p
 
 
 @pytest.mark.slow
-def test_a_file_that_is_no_picture_is_told_on_the_page(page, tmp_path):
+def test_a_file_that_is_no_image_is_told_on_the_page(page, tmp_path):
     (tmp_path / 'broken.png').write_bytes(b'\x89PNG\r\n\x1a\nnothing')
     upload(page, tmp_path / 'broken.png')
     problem = page.get_by_role('alert')
     problem.wait_for()
-    assert 'broken.png is no picture' in problem.inner_text()
+    assert 'broken.png is not an image' in problem.inner_text()
     assert '/' not in problem.inner_text()
-    upload(page, write_picture(tmp_path / 'scene.png'))
-    shown_picture(page)
+    upload(page, write_image(tmp_path / 'scene.png'))
+    shown_image(page)
 
 
 @pytest.mark.slow
@@ -236,7 +236,7 @@ def test_a_file_over_the_limit_is_refused_by_page_and_server(page, demo, tmp_pat
 def test_what_is_missing_is_told_before_the_server_starts(missing, checkpoint, tmp_path):
     absent = tmp_path / 'absent.pth'
     arguments = dict(config=CONFIG, checkpoint=checkpoint, examples=tmp_path)
-    write_picture(tmp_path / 'scene.png')
+    write_image(tmp_path / 'scene.png')
     arguments[missing] = absent
     examples = arguments.pop('examples')
     assert absent.name in error_of(main, *arguments.values(), '--examples', examples)
@@ -270,11 +270,11 @@ def test_an_upload_limit_is_a_positive_number(size, capsys):
     assert '--max-upload' in capsys.readouterr().err
 
 
-def test_examples_are_the_first_pictures_of_a_folder(tmp_path):
+def test_examples_are_the_first_images_of_a_folder(tmp_path):
     (tmp_path / 'notes.txt').touch()
     paths = [tmp_path / f'{number:02}.PNG' for number in range(EXAMPLES_SHOWN + 1)]
     for path in paths:
         path.touch()
     assert find_examples(tmp_path) == paths[:-1]
-    with pytest.raises(ValueError, match='holds no pictures'):
+    with pytest.raises(ValueError, match='has no images'):
         find_examples(Path(__file__).parent)

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from revcol_backbone.engine.building import build_model
 from revcol_backbone.export import TOLERANCES, load_onnx
-from revcol_backbone.inference.config import read_config
+from revcol_backbone.inference.loading import read_config
 from tests.tiny_models import write_trained_model
 from tests.tiny_runs import tiny_detector, tiny_segmentor
 from tests.tools.commands import error_of

@@ -1,4 +1,4 @@
-"""Figures and similarities of the columns, from config files and folders of pictures."""
+"""Figures and similarities of the columns, from config files and folders of images."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SIZES = [(64, 96), (70, 100), (96, 64), (64, 96), (130, 200)]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Five pictures of different sizes, and a file that is none."""
+def images(tmp_path: Path) -> Path:
+    """Five images of different sizes, and a file that is none."""
     generator = np.random.default_rng(0)
-    folder = tmp_path / 'pictures'
+    folder = tmp_path / 'images'
     folder.mkdir()
     for index, (height, width) in enumerate(SIZES):
         image = np.full((height, width, 3), 40 * index + 30, np.uint8)
         image[10:40, 20:50] = generator.integers(0, 255, 3)
         cv2.imwrite(str(folder / f'{index}.png'), image)
-    (folder / 'notes.txt').write_text('not a picture')
+    (folder / 'notes.txt').write_text('not an image')
     return folder
 
 
@@ -40,13 +40,13 @@ def results(out: Path) -> dict:
     return json.loads((out / 'cka.json').read_text())
 
 
-def test_a_segmentor_is_compared_with_its_input_and_its_scores(pictures, tmp_path, capsys):
+def test_a_segmentor_is_compared_with_its_input_and_its_scores(images, tmp_path, capsys):
     config, out = write_config(UPERNET, tmp_path / 'segmentor.py'), tmp_path / 'out'
     checkpoint = tmp_path / 'trained.pth'
     torch.manual_seed(0)
     torch.save({'state_dict': build_model(Config.fromfile(config)).state_dict()}, checkpoint)
     # Options may stand anywhere among the files.
-    arguments = [config, checkpoint, '--out', out, pictures, '--shape', 64, 96]
+    arguments = [config, checkpoint, '--out', out, images, '--shape', 64, 96]
     assert main([*map(str, arguments), '--feature-maps', '2', '--device', 'cpu']) == 0
 
     found = results(out)
@@ -61,24 +61,24 @@ def test_a_segmentor_is_compared_with_its_input_and_its_scores(pictures, tmp_pat
     names = {path.name for path in out.iterdir()}
     assert names == {'cka.json', 'cka.png', 'features_0.png', 'features_1.png'}
     for name in names - {'cka.json'}:
-        with Image.open(out / name) as picture:
-            picture.load()
-            assert min(picture.size) > 200
+        with Image.open(out / name) as image:
+            image.load()
+            assert min(image.size) > 200
     printed = capsys.readouterr().out
     assert f'CKA with the {SCORES}' in printed
     assert f'{found["cka"][INPUT][3][1]:.3f}' in printed
 
 
-def test_a_bare_backbone_is_compared_with_its_top_level_as_computed_by_hand(pictures, tmp_path):
+def test_a_bare_backbone_is_compared_with_its_top_level_as_computed_by_hand(images, tmp_path):
     config, out = write_backbone(tmp_path), tmp_path / 'out'
     checkpoint = tmp_path / 'backbone.pth'
     model = build_model(read_model_config(config))
     torch.save(model.state_dict(), checkpoint)
-    names = sorted(pictures.glob('[03].png'))
+    names = sorted(images.glob('[03].png'))
     chosen = [cv2.imread(str(name)) for name in names * 2]
     for index, image in enumerate(chosen):
-        cv2.imwrite(str(pictures / f'same_{index}.png'), image // (index + 1))
-    arguments = [config, checkpoint, f'{pictures}/same_*', '--out', out, '--device', 'cpu']
+        cv2.imwrite(str(images / f'same_{index}.png'), image // (index + 1))
+    arguments = [config, checkpoint, f'{images}/same_*', '--out', out, '--device', 'cpu']
     assert main([*map(str, arguments)]) == 0
 
     batch = make_batch(model, [i // (n + 1) for n, i in enumerate(chosen)], torch.device('cpu'))
@@ -95,7 +95,7 @@ def test_a_bare_backbone_is_compared_with_its_top_level_as_computed_by_hand(pict
 
 
 def test_a_detector_works_without_a_checkpoint_and_memory_saving_makes_no_difference(
-    pictures, tmp_path
+    images, tmp_path
 ):
     config = Config.fromfile(write_config(CASCADE, tmp_path / 'detector.py'))
     # What a run starts from is then the same in both.
@@ -106,54 +106,54 @@ def test_a_detector_works_without_a_checkpoint_and_memory_saving_makes_no_differ
         config.dump(tmp_path / 'detector.py')
         torch.manual_seed(0)
         out = tmp_path / f'out_{save_memory}'
-        arguments = [tmp_path / 'detector.py', pictures, '--out', out, '--device', 'cpu']
+        arguments = [tmp_path / 'detector.py', images, '--out', out, '--device', 'cpu']
         assert main([*map(str, arguments)]) == 0
         found.append(results(out)['cka'])
     assert list(found[0]) == [INPUT, TOP_LEVEL]
     assert found[0] == found[1]
 
 
-def test_a_deployed_backbone_shows_the_same(pictures, tmp_path):
+def test_a_deployed_backbone_shows_the_same(images, tmp_path):
     found = []
     for deploy in (False, True):
         torch.manual_seed(0)
         config = write_backbone(tmp_path, deploy=deploy)
         out = tmp_path / f'out_{deploy}'
-        assert main([str(config), str(pictures), '--out', str(out), '--device', 'cpu']) == 0
+        assert main([str(config), str(images), '--out', str(out), '--device', 'cpu']) == 0
         found.append(np.array(results(out)['cka'][INPUT]))
     np.testing.assert_allclose(*found, atol=1e-4)
 
 
-def test_a_level_that_is_the_same_everywhere_has_no_similarity(pictures, tmp_path):
+def test_a_level_that_is_the_same_everywhere_has_no_similarity(images, tmp_path):
     config = write_backbone(tmp_path, init_cfg=dict(type='Constant', layer='Conv2d', val=0))
     out = tmp_path / 'out'
-    assert main([str(config), str(pictures), '--out', str(out), '--device', 'cpu']) == 0
+    assert main([str(config), str(images), '--out', str(out), '--device', 'cpu']) == 0
     assert results(out)['cka'][INPUT][3] == [None, None]
 
 
 @pytest.mark.parametrize(
     ('case', 'words'),
     [
-        ('three pictures', 'There are 3 images and a batch size of 8; .* at least 4 of both'),
+        ('three images', 'There are 3 images and a batch size of 8; .* at least 4 of both'),
         ('small batches', 'There are 5 images and a batch size of 2; .* at least 4 of both'),
-        ('no pictures', 'has no pictures; give a picture, a folder or a quoted glob'),
+        ('no images', 'has no images; give an image, a folder or a quoted glob'),
         ('no config', 'missing.py is not a file; give a config'),
         ('another backbone', 'The backbone of .*config.py is ResNet, not RevCol'),
-        ('a broken picture', '4.png is no picture, or it is damaged'),
-        ('small pictures', r'image of 16 x 16 pixels; .* must be at least 32'),
+        ('a broken image', '4.png is not an image, or it is damaged'),
+        ('small images', r'image of 16 x 16 pixels; .* must be at least 32'),
         ('another checkpoint', 'does not fit the model of this config, and nothing was loaded'),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(case, words, pictures, tmp_path, capfd):
+def test_what_cannot_be_is_said_in_a_sentence(case, words, images, tmp_path, capfd):
     config, arguments = write_backbone(tmp_path), []
-    if case == 'three pictures':
+    if case == 'three images':
         for name in ('3.png', '4.png'):
-            (pictures / name).unlink()
+            (images / name).unlink()
     elif case == 'small batches':
         arguments = ['--batch-size', '2']
-    elif case == 'no pictures':
-        pictures = tmp_path / 'empty'
-        pictures.mkdir()
+    elif case == 'no images':
+        images = tmp_path / 'empty'
+        images.mkdir()
     elif case == 'no config':
         config = tmp_path / 'missing.py'
     elif case == 'another backbone':
@@ -162,16 +162,16 @@ def test_what_cannot_be_is_said_in_a_sentence(case, words, pictures, tmp_path, c
         config.write_text(
             f"custom_imports = dict(imports=['revcol_backbone', 'mmdet.models'])\nmodel = {model}\n"
         )
-    elif case == 'a broken picture':
-        (pictures / '4.png').write_bytes(b'\x89PNG but no more')
-    elif case == 'small pictures':
+    elif case == 'a broken image':
+        (images / '4.png').write_bytes(b'\x89PNG but no more')
+    elif case == 'small images':
         arguments = ['--shape', '16', '16']
     checkpoint = []
     if case == 'another checkpoint':
         checkpoint = [str(tmp_path / 'other.pth')]
         torch.save({'stem.0.weight': torch.zeros(1)}, checkpoint[0])
     out = tmp_path / 'out'
-    status = main([str(config), *checkpoint, str(pictures), '--out', str(out), *arguments])
+    status = main([str(config), *checkpoint, str(images), '--out', str(out), *arguments])
     assert status == 1
     errors = [line for line in capfd.readouterr().err.splitlines() if 'error: ' in line]
     assert len(errors) == 1

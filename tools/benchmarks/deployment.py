@@ -3,7 +3,7 @@
     python tools/benchmarks/deployment.py seg_configs/quickstart_upernet.py CHECKPOINT
     python tools/benchmarks/deployment.py CONFIG CHECKPOINT --shape 512 512 --out deployment.json
 
-The mIoU is that of the config's test set and evaluator. int8 is static quantisation, calibrated on
+The mIoU is that of the config's test set and evaluator. int8 is static quantization, calibrated on
 images of the training set. For latency all forms run in turns within one process, on one image of
 the test set; a ratio is the median over the rounds of plain PyTorch's time over the form's.
 """
@@ -42,7 +42,7 @@ from revcol_backbone.export import (
     trace,
     write_onnx,
 )
-from revcol_backbone.inference.config import innermost_dataset, read_config
+from revcol_backbone.inference.loading import innermost_dataset, read_config
 
 WARMUP = 5
 Run = Callable[[Tensor], Tensor]

@@ -14,9 +14,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from revcol_backbone.published import DETECTORS, SEGMENTORS, PublishedModel, parse_figure
+
 from revcol_backbone.analysis.flops import build_on_meta, model_multiply_adds
 from revcol_backbone.engine.building import read_model_config
-from revcol_backbone.published import DETECTORS, SEGMENTORS, PublishedModel, parse_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL_SIZES = (3, 7)

@@ -11,7 +11,7 @@ options change. Both run in turns in this process, A B A B ..., and the ratio is
 ratios of the rounds: above 1, the second is faster. Times are medians with the 10th and 90th
 percentile in brackets.
 
-Timed is inference on normalised images: with --backbone-only the backbone, else the whole model up
+Timed is inference on normalized images: with --backbone-only the backbone, else the whole model up
 to its result, post-processing included. Weights are random unless --checkpoint is given, and images
 are noise unless --image is given: that changes nothing in the time of a backbone or of a UPerNet,
 but a detector finds nothing in noise, and its second stage then has less to do.
@@ -38,10 +38,10 @@ from revcol_backbone.analysis.columns import find_revcols
 from revcol_backbone.analysis.network_input import cover, describe_batch, make_batch
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.writing import write_atomically
-from revcol_backbone.cli import report_errors
+from revcol_backbone.cli import positive_int, report_errors
 from revcol_backbone.engine.building import backbone_of, build_model, read_model_config
-from revcol_backbone.inference.images import read_image
 from revcol_backbone.inference.loading import choose_device
+from revcol_backbone.inference.media import read_image
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 
@@ -173,7 +173,7 @@ def deploy(model: nn.Module, source: Path) -> None:
 
 
 def whole(model: nn.Module, images: Tensor) -> Callable[[Tensor], object]:
-    """The whole model's inference, from normalised images to its results."""
+    """The whole model's inference, from normalized images to its results."""
     if backbone_of(model) is model:
         return model
     if hasattr(model, 'decode_head'):
@@ -189,7 +189,7 @@ def whole(model: nn.Module, images: Tensor) -> Callable[[Tensor], object]:
 
 
 def make_images(model: nn.Module, args: argparse.Namespace, device: torch.device) -> Tensor:
-    """A batch of noise, or of one picture many times."""
+    """A batch of noise, or of one image many times."""
     if args.image is None:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(args.batch_size, 3, *args.shape, generator=generator).to(device)
@@ -273,22 +273,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         second.add_argument(f'--compare-{name}', action=argparse.BooleanOptionalAction)
     shared = parser.add_argument_group('for both')
     shared.add_argument('--shape', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'))
-    shared.add_argument('--batch-size', type=positive, default=1)
-    shared.add_argument('--image', type=Path, help='a picture to use in place of noise')
+    shared.add_argument('--batch-size', type=positive_int, default=1)
+    shared.add_argument('--image', type=Path, help='an image to use in place of noise')
     shared.add_argument('--backbone-only', action='store_true')
-    shared.add_argument('--rounds', type=positive, default=20, help='timed turns; default 20')
+    shared.add_argument('--rounds', type=positive_int, default=20, help='timed turns; default 20')
     shared.add_argument('--warmup', type=int, default=5, help='turns before them; default 5')
-    shared.add_argument('--threads', type=positive, help='of the CPU')
+    shared.add_argument('--threads', type=positive_int, help='of the CPU')
     shared.add_argument('--device', help='default: a GPU if there is one')
     shared.add_argument('--out', type=Path, help='also write a JSON file')
     return parser.parse_args(arguments)
-
-
-def positive(text: str) -> int:
-    """A number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not allowed; give a positive integer')
-    return int(text)
 
 
 if __name__ == '__main__':

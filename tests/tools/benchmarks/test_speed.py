@@ -162,15 +162,15 @@ def test_a_whole_segmentor_is_compared_with_its_backbone(tmp_path):
     assert [level.shape[-2:] for level in levels] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
-def test_a_whole_detector_runs_to_its_boxes_from_a_checkpoint_and_a_picture(tmp_path):
+def test_a_whole_detector_runs_to_its_boxes_from_a_checkpoint_and_an_image(tmp_path):
     config, checkpoint = write_config(CASCADE, tmp_path / 'detector.py'), tmp_path / 'trained.pth'
-    picture = tmp_path / 'picture.png'
-    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8))
+    image = tmp_path / 'image.png'
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8))
     model = build_model(read_model_config(config))
     torch.save({'state_dict': model.state_dict()}, checkpoint)
-    (results,) = outputs(config, '--checkpoint', checkpoint, '--image', picture)
+    (results,) = outputs(config, '--checkpoint', checkpoint, '--image', image)
     assert 'masks' in results[0].pred_instances
-    (_, mixed) = outputs(config, '--compare-dtype', 'bfloat16', '--image', picture)
+    (_, mixed) = outputs(config, '--compare-dtype', 'bfloat16', '--image', image)
     assert 'bboxes' in mixed[0].pred_instances
 
 

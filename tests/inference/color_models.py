@@ -15,18 +15,18 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS as SEGMENTORS
 from torch import nn
 
-from tests.tiny_data import COLOURS
+from tests.tiny_data import COLORS
 
 
 def scores_of(images: torch.Tensor) -> torch.Tensor:
-    """How near each pixel of (B, 3, H, W) is to each colour: (B, C, H, W), at most 1."""
-    colours = images.new_tensor(COLOURS)[None, :, :, None, None]
-    return 1 - (images[:, None] - colours).abs().amax(2) / 255
+    """How near each pixel of (B, 3, H, W) is to each color: (B, C, H, W), at most 1."""
+    colors = images.new_tensor(COLORS)[None, :, :, None, None]
+    return 1 - (images[:, None] - colors).abs().amax(2) / 255
 
 
 @DETECTORS.register_module()
-class ColourDetector(BaseDetector):
-    """Finds connected pixels of one colour; what touches a side of the image scores less."""
+class ColorDetector(BaseDetector):
+    """Finds connected pixels of one color; what touches a side of the image scores less."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -34,10 +34,10 @@ class ColourDetector(BaseDetector):
 
     def predict(self, batch_inputs, batch_data_samples, rescale=True):
         found = scores_of(batch_inputs) > self.threshold
-        for is_colour, sample in zip(found.cpu().numpy(), batch_data_samples, strict=True):
+        for is_color, sample in zip(found.cpu().numpy(), batch_data_samples, strict=True):
             height, width = sample.img_shape
             masks, labels = [], []
-            for label, pixels in enumerate(is_colour[:, :height, :width]):
+            for label, pixels in enumerate(is_color[:, :height, :width]):
                 number, regions = cv2.connectedComponents(pixels.astype(np.uint8))
                 masks += [regions == region for region in range(1, number)]
                 labels += [label] * (number - 1)
@@ -63,8 +63,8 @@ class ColourDetector(BaseDetector):
 
 
 @SEGMENTORS.register_module()
-class ColourSegmentor(BaseSegmentor):
-    """Gives every pixel the class of the colour that it is nearest to; with one output channel,
+class ColorSegmentor(BaseSegmentor):
+    """Gives every pixel the class of the color that it is nearest to; with one output channel,
     tells blue from all others."""
 
     align_corners = False

@@ -136,7 +136,7 @@ def test_as_many_names_as_classes_are_needed(files):
         load_predictor(*files, 'cpu')
 
 
-def test_the_data_set_gives_the_colours(files):
+def test_the_data_set_gives_the_colors(files):
     palette = [[1, 2, 3], [4, 5, 6]]
     config = Config.fromfile(files[0])
     config.test_dataloader.dataset.metainfo.palette = palette
@@ -144,16 +144,16 @@ def test_the_data_set_gives_the_colours(files):
     assert load_predictor(*files, 'cpu').palette.tolist() == palette
 
 
-def test_without_colours_each_class_has_its_own(cascade, upernet):
+def test_without_colors_each_class_has_its_own(cascade, upernet):
     for model in (cascade, upernet):
         palette = load_predictor(*model, 'cpu').palette
-        assert len({tuple(colour) for colour in palette.tolist()}) == len(CLASSES)
+        assert len({tuple(color) for color in palette.tolist()}) == len(CLASSES)
 
 
 @pytest.mark.parametrize('missing', [0, 1], ids=['config', 'checkpoint'])
 def test_a_missing_file_is_an_error_that_names_it(missing, files):
     files[missing].unlink()
-    with pytest.raises(FileNotFoundError, match=f'{files[missing]} is not a file; give the'):
+    with pytest.raises(FileNotFoundError, match=f'{files[missing]} is not a file; give'):
         load_predictor(*files, 'cpu')
 
 
@@ -162,6 +162,8 @@ def test_a_missing_file_is_an_error_that_names_it(missing, files):
     [
         ('model = ', 'could not be read as a config'),
         ('a = 1', 'has no `model`'),
+        ('model = dict()', 'has no `test_dataloader` with a `dataset`'),
+        ('model = dict()\ntest_dataloader = 3', 'has no `test_dataloader` with a `dataset`'),
         ('model = dict()\ntest_dataloader = dict(dataset=dict())', 'has default_scope=None'),
     ],
 )

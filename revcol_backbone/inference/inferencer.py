@@ -1,4 +1,4 @@
-"""An inferencer's model, loaded whole or not at all, with the names of its classes."""
+"""A mixin for OpenMMLab's inferencers: models load whole or not at all, with their class names."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
-from revcol_backbone.checkpoints.finetuned import fit_weights
-from revcol_backbone.checkpoints.reading import read_checkpoint, weights_entry
-from revcol_backbone.checkpoints.state_dict import shapes_of
-from revcol_backbone.inference.palette import make_palette
+from revcol_backbone.engine.building import load_whole
+from revcol_backbone.inference.drawing import make_palette
 
 
 class WholeModelInferencer:
-    """Goes before mmdet's or mmseg's inferencer among the bases of a class.
+    """Mix into a class before mmdet's or mmseg's inferencer.
 
-    Theirs load what fits of a checkpoint and warn about the rest, and take COCO's or Cityscapes'
-    classes where a checkpoint names none. Here a checkpoint that does not fit is an error, and the
-    config's data set names the classes that the checkpoint does not.
+    Theirs load what fits of a checkpoint and warn about the rest, and assume the classes of COCO or
+    Cityscapes for a checkpoint without class names. Here, a checkpoint that does not fit is an
+    error, and the data set of the config supplies the class names that the checkpoint lacks.
     """
 
     def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
@@ -34,7 +31,7 @@ class WholeModelInferencer:
         meta = read_dataset_meta(checkpoint, cfg)
         check_classes(model, meta['classes'], weights)
         palette = make_palette(meta['classes'], meta['palette'])
-        model.dataset_meta = dict(meta, palette=[tuple(colour) for colour in palette.tolist()])
+        model.dataset_meta = dict(meta, palette=[tuple(color) for color in palette.tolist()])
         return model.to(device).eval()
 
     def _init_pipeline(self, cfg: Config) -> Compose:
@@ -44,53 +41,25 @@ class WholeModelInferencer:
         return super()._init_pipeline(cfg)
 
     def _init_collate(self, cfg: Config) -> Callable:
-        # mmengine's own look-up warns about the registry where a config names no function.
+        # mmengine's own lookup warns about the registry if a config names no function.
         has_own = 'collate_fn' in cfg.test_dataloader
         return super()._init_collate(cfg) if has_own else pseudo_collate
 
 
-def load_whole(model: nn.Module, path: Path) -> dict[str, Any]:
-    """Load a fine-tuned checkpoint of present or older versions without running code from it.
-
-    Args:
-        model: A detector or segmentor, which may be wrapped for test-time augmentation.
-        path: The checkpoint.
-
-    Returns:
-        Everything that the file holds.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, no checkpoint, or does not fit the model exactly.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} is not a file; give the checkpoint of a trained model, downloaded already.'
-        )
-    model = model.module if isinstance(model, BaseTTAModel) else model
-    checkpoint = read_checkpoint(path)
-    entry = weights_entry(checkpoint, path)
-    stored = checkpoint if entry is None else checkpoint[entry]
-    expected = shapes_of(model.state_dict())
-    weights = fit_weights(stored, expected, path, MMLogger.get_current_instance())
-    # Only the counters of batch norms, which `fit_weights` lets a file lack, can be missing now.
-    model.load_state_dict(weights, strict=False)
-    return checkpoint
-
-
 def read_dataset_meta(checkpoint: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """The classes and, where the data set has them, their colours (RGB).
+    """Find the class names and, if the data set has them, the class colors (RGB).
 
     Args:
-        checkpoint: All of a checkpoint, whose ``meta`` goes first for the classes.
-        config: The config, whose test data set goes first for the colours.
+        checkpoint: The whole checkpoint, whose ``meta`` takes precedence for the class names.
+        config: The config, whose test data set takes precedence for the colors.
 
     Returns:
-        A dictionary with ``classes`` and ``palette``, each ``None`` where nothing names it.
+        A dictionary with ``classes`` and ``palette``, each ``None`` if it is unknown.
     """
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     stored = meta.get('dataset_meta', meta)
+    stored = stored if isinstance(stored, Mapping) else {}
     stored = {str(key).lower(): value for key, value in stored.items()}
     configured = _metainfo_of(config.test_dataloader.dataset)
     classes = stored.get('classes') or configured.get('classes')
@@ -102,10 +71,10 @@ def read_dataset_meta(checkpoint: Mapping[str, Any], config: Config) -> dict[str
 
 
 def check_classes(model: nn.Module, classes: Sequence[str] | None, source: str) -> None:
-    """Check that there is a name for each class that a model tells apart.
+    """Check that each class of a model has a name.
 
     Raises:
-        ValueError: There are none, or more or fewer than classes.
+        ValueError: There are no names, or more or fewer than classes.
     """
     number = _number_of_classes(model)
     if classes is None or (number is not None and len(classes) != number):
@@ -117,13 +86,13 @@ def check_classes(model: nn.Module, classes: Sequence[str] | None, source: str) 
 
 
 def _metainfo_of(config: ConfigDict) -> dict[str, Any]:
-    """What a data set says about itself, without reading its files."""
+    """Return the metadata of a data set without reading its files."""
     dataset = DATASETS.build(dict(config, lazy_init=True, test_mode=False, pipeline=[]))
     metainfo = dataset.metainfo
     own, given = type(dataset).METAINFO, config.get('metainfo', {})
     is_known = 'palette' in own and set(metainfo.get('classes') or ()) <= set(own['classes'])
     if 'palette' not in given and not is_known:
-        metainfo.pop('palette', None)  # of other classes, or random ones that mmseg makes up
+        metainfo.pop('palette', None)  # of other classes, or random ones made up by mmseg
     return metainfo
 
 

@@ -1,4 +1,4 @@
-"""A picture with its prediction, in a size that suits a page."""
+"""An image with its prediction, in a size that suits a page."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from revcol_backbone.inference import Predictor
 
 # Most test pipelines shrink to less; one mask of the size of a large photo is 50 MB.
 LARGEST_SIDE = 2048
-# Names and scores in a picture of less are too coarse to read; smaller ones are enlarged.
+# Names and scores in an image of less are too coarse to read; smaller ones are enlarged.
 SMALLEST_SIDE = 768
 
 
 @dataclass(frozen=True)
-class PredictedPicture:
-    """A picture and what a model says of it; drawing it again needs no network.
+class PredictedImage:
+    """An image and what a model says of it; drawing it again needs no network.
 
     Args:
         image: BGR, uint8 of shape (H, W, 3), as it is shown.
         prediction: In the coordinates of ``image``.
-        sizes: Widths and heights of the picture as it was given and as the model took it.
+        sizes: Widths and heights of the image as it was given and as the model took it.
     """
 
     image: np.ndarray
@@ -34,12 +34,12 @@ class PredictedPicture:
 
     @property
     def was_shrunk(self) -> bool:
-        """Whether the model took a smaller picture than was given."""
+        """Whether the model took a smaller image than was given."""
         return self.sizes[0] != self.sizes[1]
 
 
-def predict_picture(predictor: Predictor, image: np.ndarray) -> PredictedPicture:
-    """Predict a picture, shrunk first to :data:`LARGEST_SIDE`, and fit the result to a page.
+def predict_image(predictor: Predictor, image: np.ndarray) -> PredictedImage:
+    """Predict an image, shrunk first to :data:`LARGEST_SIDE`, and fit the result to a page.
 
     Args:
         predictor: The model.
@@ -49,7 +49,7 @@ def predict_picture(predictor: Predictor, image: np.ndarray) -> PredictedPicture
     prediction = predictor.predict([taken])[0]
     factor = max(1, SMALLEST_SIDE // max(taken.shape[:2]))
     sizes = (image.shape[1::-1], taken.shape[1::-1])
-    return PredictedPicture(
+    return PredictedImage(
         _enlarge_image(taken, factor), enlarge_prediction(prediction, factor), sizes
     )
 
@@ -65,7 +65,7 @@ def shrink(image: np.ndarray, largest_side: int) -> np.ndarray:
 
 
 def enlarge_prediction(prediction: BaseDataElement, factor: int) -> BaseDataElement:
-    """Give a prediction the coordinates of its picture enlarged by a whole number.
+    """Give a prediction the coordinates of its image enlarged by a whole number.
 
     Args:
         prediction: With ``pred_instances`` or ``pred_sem_seg``, which is left as it is.

@@ -8,24 +8,22 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-from revcol_backbone.cli import INTERRUPTED
-from revcol_backbone.inference.files import Outcome, predict_files
+from revcol_backbone.cli import INTERRUPTED, ConfigOptions
 from revcol_backbone.inference.loading import load_predictor
 from revcol_backbone.inference.predictor import SCORE_THRESHOLD
+from revcol_backbone.inference.run import Outcome, predict_files
 
 
 def run(package: str, description: str, arguments: Sequence[str] | None = None) -> int:
-    """Predict as the command line says.
+    """Predict what the command line asks for.
 
     Args:
-        package: ``'mmdet'`` or ``'mmseg'``, whose configs are taken.
-        description: What the command does, for its help.
+        package: ``'mmdet'`` or ``'mmseg'``, whose configs are accepted.
+        description: Description of the command for its help.
         arguments: The command line; ``None`` means that of this process.
 
     Returns:
-        The exit status: 0, 1 if something could not be predicted, 130 after an interruption.
+        The exit status: 0, 1 if a file could not be predicted, 130 after an interruption.
 
     Raises:
         ImportError, OSError, ValueError: Nothing could be predicted; the message says why.
@@ -36,7 +34,7 @@ def run(package: str, description: str, arguments: Sequence[str] | None = None) 
     try:
         outcome = _predict(package, args)
     except KeyboardInterrupt:
-        print('Interrupted; the same command goes on where it stopped.', file=sys.stderr)
+        print('interrupted; run the same command again to resume', file=sys.stderr)
         return INTERRUPTED
     _report(outcome)
     return 1 if outcome.failures else 0
@@ -44,15 +42,15 @@ def run(package: str, description: str, arguments: Sequence[str] | None = None) 
 
 def _parse(package: str, description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', metavar='CONFIG', help=f'a config of {package}')
+    parser.add_argument('config', metavar='CONFIG', help=f'config of {package}')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its checkpoint, a file')
     parser.add_argument(
         'input',
         metavar='INPUT',
-        help='a picture, a video, a folder or a glob in quotes (`**` for any depth)',
+        help='image, video, folder or quoted glob (`**` for any depth)',
     )
     parser.add_argument(
-        '--out', type=Path, required=True, metavar='DIR', help='where the results go'
+        '--out', type=Path, required=True, metavar='DIR', help='folder for the results'
     )
     if package == 'mmdet':
         parser.add_argument(
@@ -60,43 +58,46 @@ def _parse(package: str, description: str, arguments: Sequence[str] | None) -> a
             type=float,
             default=SCORE_THRESHOLD,
             metavar='S',
-            help='leave out detections with a lower score, 0 to 1 (default: %(default)s)',
+            help='drop detections with a lower score, 0 to 1 (default: %(default)s)',
         )
     parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
         metavar='N',
-        help='pictures or tiles that go through the model together (default: %(default)s)',
+        help='images, or tiles of one image, in a forward pass (default: %(default)s)',
     )
-    parser.add_argument('--device', help='as of torch (default: a GPU if there is one, or cpu)')
+    parser.add_argument('--device', help='torch device (default: a GPU if there is one, else cpu)')
     parser.add_argument(
         '--tta',
         action='store_true',
-        help="test-time augmentation by the config's tta_model and tta_pipeline",
+        help="test-time augmentation with the config's tta_model and tta_pipeline",
     )
     parser.add_argument(
-        '--tile', type=int, metavar='SIZE', help='cut larger pictures into tiles of SIZE pixels'
+        '--tile', type=int, metavar='SIZE', help='cut larger images into tiles of SIZE pixels'
     )
     parser.add_argument(
         '--overlap',
         type=int,
         metavar='N',
-        help='pixels that neighbouring tiles share (default: a quarter of SIZE)',
+        help='pixels that neighboring tiles share (default: a quarter of SIZE)',
     )
     parser.add_argument(
-        '--no-pictures', dest='pictures', action='store_false', help='write no annotated pictures'
+        '--no-visualizations',
+        dest='visualizations',
+        action='store_false',
+        help='do not draw the predictions',
     )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
-        help='change settings of the config',
+        help='override settings of the config',
     )
     args = parser.parse_args(arguments)
     if args.overlap is not None and args.tile is None:
-        parser.error('--overlap is for --tile, which is not given')
+        parser.error('--overlap needs --tile')
     return args
 
 
@@ -117,16 +118,16 @@ def _predict(package: str, args: argparse.Namespace) -> Outcome:
         args.input,
         args.out,
         score_threshold=getattr(args, 'score_thr', SCORE_THRESHOLD),
-        pictures=args.pictures,
+        visualizations=args.visualizations,
     )
 
 
 def _report(outcome: Outcome) -> None:
-    if outcome.left_out:
-        names = ', '.join(path.name for path in outcome.left_out[:3])
-        print(f'left out, as neither pictures nor videos: {len(outcome.left_out)} files ({names})')
-    for doubt in outcome.doubts:
-        print(f'note: {doubt}', file=sys.stderr)
+    if outcome.skipped:
+        names = ', '.join(path.name for path in outcome.skipped[:3])
+        print(f'skipped {len(outcome.skipped)} files that are not images or videos ({names})')
+    for warning in outcome.warnings:
+        print(f'warning: {warning}', file=sys.stderr)
     for failure in outcome.failures:
         print(f'failed: {failure}', file=sys.stderr)
     print(

@@ -10,27 +10,27 @@ import pytest
 from PIL import Image
 
 from revcol_backbone.inference import load_predictor, predict_files
-from revcol_backbone.inference.inputs import find_inputs
-from revcol_backbone.inference.output_folder import UNFINISHED, OutputFolder
+from revcol_backbone.inference.media import find_inputs
+from revcol_backbone.inference.results import UNFINISHED, OutputFolder
 
 
 @pytest.fixture
-def predictor(colour_detector):
-    return load_predictor(*colour_detector, 'cpu', batch_size=2)
+def predictor(color_detector):
+    return load_predictor(*color_detector, 'cpu', batch_size=2)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures of one stem in several formats and sub-folders."""
+    """Images of one stem in several formats and sub-folders."""
     root = tmp_path / 'in'
     for name in ('a.jpg', 'a.png', 'sub/a.png', 'sub/deeper/a.png'):
-        save_picture(root / name)
+        save_image(root / name)
     return root
 
 
-def save_picture(path, colour=(200, 30, 30), size=(40, 40)):
+def save_image(path, color=(200, 30, 30), size=(40, 40)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new('RGB', size, colour).save(path)
+    Image.new('RGB', size, color).save(path)
 
 
 def names_of(inputs):
@@ -47,25 +47,24 @@ def files_in(root):
 
 def test_a_folder_is_searched_with_its_sub_folders(folder, tmp_path):
     (folder / 'notes.txt').write_text('')
-    save_picture(folder / 'B.PNG')
-    inputs = find_inputs(folder, tmp_path / 'out')
+    save_image(folder / 'B.PNG')
+    inputs = find_inputs(folder)
     assert names_of(inputs) == ['B.PNG', 'a.jpg', 'a.png', 'sub/a.png', 'sub/deeper/a.png']
-    assert inputs.left_out == (folder / 'notes.txt',)
+    assert inputs.skipped == (folder / 'notes.txt',)
 
 
 def test_one_file_and_globs_are_found(folder, tmp_path):
-    out = tmp_path / 'out'
-    assert names_of(find_inputs(folder / 'a.png', out)) == ['a.png']
-    assert names_of(find_inputs(f'{folder}/*.png', out)) == ['a.png']
-    assert names_of(find_inputs(f'{folder}/*/a.*', out)) == ['sub/a.png']
-    assert names_of(find_inputs(f'{folder}/**/*.png', out)) == [
+    assert names_of(find_inputs(folder / 'a.png')) == ['a.png']
+    assert names_of(find_inputs(f'{folder}/*.png')) == ['a.png']
+    assert names_of(find_inputs(f'{folder}/*/a.*')) == ['sub/a.png']
+    assert names_of(find_inputs(f'{folder}/**/*.png')) == [
         *('a.png', 'sub/a.png', 'sub/deeper/a.png')
     ]
 
 
 def test_a_name_with_the_signs_of_a_glob_is_a_file_first(tmp_path):
-    save_picture(tmp_path / 'in/a[1].png')
-    assert names_of(find_inputs(tmp_path / 'in/a[1].png', tmp_path / 'out')) == ['a[1].png']
+    save_image(tmp_path / 'in/a[1].png')
+    assert names_of(find_inputs(tmp_path / 'in/a[1].png')) == ['a[1].png']
 
 
 def test_results_inside_the_input_are_no_input(folder, predictor):
@@ -82,14 +81,14 @@ def test_results_may_lie_beside_the_input(folder, predictor):
     assert outcome.earlier == 4
 
 
-@pytest.mark.parametrize('name', ['pictures/b.png', 'predictions.json', 'class_shares.csv'])
+@pytest.mark.parametrize('name', ['visualizations/b.png', 'predictions.json', 'class_shares.csv'])
 def test_files_of_other_origin_are_not_replaced(name, folder, predictor, tmp_path):
-    save_picture(tmp_path / 'picture.png')
+    save_image(tmp_path / 'image.png')
     own = tmp_path / 'out' / name
     own.parent.mkdir(parents=True)
-    shutil.move(tmp_path / 'picture.png', own)
+    shutil.move(tmp_path / 'image.png', own)
     before = files_in(tmp_path / 'out')
-    with pytest.raises(ValueError, match='which no earlier run has written and this one would'):
+    with pytest.raises(ValueError, match='which this tool did not write and would replace'):
         predict_files(predictor, folder, tmp_path / 'out')
     assert files_in(tmp_path / 'out') == before
 
@@ -104,17 +103,17 @@ def test_a_link_that_leads_nowhere_is_a_file_that_fails(folder, predictor, tmp_p
 @pytest.mark.parametrize(
     ('name', 'error', 'words'),
     [
-        ('missing', FileNotFoundError, 'is no file and no folder, and no file matches it'),
-        ('missing/*.png', FileNotFoundError, 'is no file and no folder, and no file matches it'),
-        ('empty', ValueError, 'has no pictures and no videos; their names end in .avi, .bmp'),
-        ('notes.txt', ValueError, 'has no pictures and no videos'),
+        ('missing', FileNotFoundError, 'is not a file or folder, and no file matches it'),
+        ('missing/*.png', FileNotFoundError, 'is not a file or folder, and no file matches it'),
+        ('empty', ValueError, 'has no images or videos; their names end in .avi, .bmp'),
+        ('notes.txt', ValueError, 'has no images or videos'),
     ],
 )
-def test_an_input_without_pictures_is_an_error(name, error, words, tmp_path):
+def test_an_input_without_images_is_an_error(name, error, words, tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'notes.txt').write_text('')
     with pytest.raises(error, match=words):
-        find_inputs(tmp_path / name, tmp_path / 'out')
+        find_inputs(tmp_path / name)
 
 
 def test_inputs_of_one_stem_have_results_of_their_own(folder, predictor, tmp_path):
@@ -123,7 +122,7 @@ def test_inputs_of_one_stem_have_results_of_their_own(folder, predictor, tmp_pat
     stems = ['a.jpg', 'a.png', 'sub/a.png', 'sub/deeper/a.png']
     assert sorted(files_in(out)) == sorted(
         [
-            *(f'pictures/{stem}.jpg' for stem in stems),
+            *(f'visualizations/{stem}.jpg' for stem in stems),
             *(f'predictions/{stem}.json' for stem in stems),
             'predictions.json',
             'run.json',
@@ -136,8 +135,8 @@ def test_a_second_run_does_only_what_is_missing_or_changed(folder, predictor, tm
     predict_files(predictor, folder, out)
     records = {path: path.stat().st_ctime_ns for path in (out / 'predictions').rglob('*.json')}
     (out / 'predictions/a.png.json').unlink()
-    save_picture(folder / 'sub/a.png', size=(50, 30))
-    os.utime(folder / 'sub/a.png', (1, 1))  # older than its results, and yet another picture
+    save_image(folder / 'sub/a.png', size=(50, 30))
+    os.utime(folder / 'sub/a.png', (1, 1))  # older than its results, and yet another image
     outcome = predict_files(predictor, folder, out)
     assert (len(outcome.done), outcome.earlier) == (4, 2)
     kept = {p.relative_to(out).as_posix() for p, t in records.items() if p.stat().st_ctime_ns == t}
@@ -150,7 +149,7 @@ def test_a_second_run_does_only_what_is_missing_or_changed(folder, predictor, tm
     ('change', 'words'),
     [
         (dict(score_threshold=0.5), 'score_threshold was 0.3, is 0.5'),
-        (dict(pictures=False), 'pictures was drawn, is none'),
+        (dict(visualizations=False), 'visualizations was with, is without'),
     ],
 )
 def test_results_of_another_run_are_not_mixed(change, words, folder, predictor, tmp_path):
@@ -163,7 +162,7 @@ def test_results_of_another_run_are_not_mixed(change, words, folder, predictor, 
 
 
 def test_results_of_another_model_or_input_are_not_mixed(
-    folder, predictor, colour_detector, tmp_path
+    folder, predictor, color_detector, tmp_path
 ):
     out = tmp_path / 'out'
     predict_files(predictor, folder, out)
@@ -175,19 +174,19 @@ def test_results_of_another_model_or_input_are_not_mixed(
         (dict(cfg_options={'model.data_preprocessor.pad_size_divisor': 2}), 'config was'),
     ):
         with pytest.raises(ValueError, match=words):
-            predict_files(load_predictor(*colour_detector, 'cpu', **changes), folder, out)
+            predict_files(load_predictor(*color_detector, 'cpu', **changes), folder, out)
 
 
-def test_a_batch_of_another_size_goes_on_with_a_run(folder, predictor, colour_detector, tmp_path):
+def test_a_batch_of_another_size_goes_on_with_a_run(folder, predictor, color_detector, tmp_path):
     predict_files(predictor, folder, tmp_path / 'out')
-    other = load_predictor(*colour_detector, 'cpu', batch_size=1)
+    other = load_predictor(*color_detector, 'cpu', batch_size=1)
     assert predict_files(other, folder, tmp_path / 'out').earlier == 4
 
 
-def test_a_picture_that_the_model_refuses_does_not_take_its_batch_along(
+def test_a_image_that_the_model_refuses_does_not_take_its_batch_along(
     folder, predictor, tmp_path, monkeypatch
 ):
-    save_picture(folder / 'b.png', size=(41, 40))
+    save_image(folder / 'b.png', size=(41, 40))
     forward = predictor.inferencer.model.predict
 
     def refuse(inputs, samples):
@@ -233,10 +232,10 @@ def test_progress_does_not_disturb_the_output(folder, predictor, tmp_path, capsy
     predict_files(predictor, folder, tmp_path / 'out')
     captured = capsys.readouterr()
     assert captured.out == ''
-    assert 'pictures' in captured.err
+    assert 'images' in captured.err
 
 
-def test_detections_are_those_of_the_pictures(folder, predictor, tmp_path):
+def test_detections_are_those_of_the_images(folder, predictor, tmp_path):
     image = np.full((60, 80, 3), 128, np.uint8)
     image[10:30, 20:50] = (220, 40, 40)
     Image.fromarray(image).save(folder / 'red.png')
