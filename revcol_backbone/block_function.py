@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
 
-# Bytes of the hidden layer of one chunk: for each thread of a CPU about half of its second-level
-# cache; on other devices a bound on the memory that the function needs beside its results.
-CPU_CHUNK = 1 << 20
+# Bytes of the hidden layer of one chunk: about what the second-level cache of a CPU holds for each
+# thread; on other devices a bound on the memory that the function needs beside its results.
+CPU_CHUNK = 1 << 21
 DEVICE_CHUNK = 1 << 28
 # With this many positions for each hidden unit, computing the hidden layer again costs less than
 # writing and reading it: the weights are small beside the map.
@@ -74,14 +74,16 @@ class BlockFunction(torch.autograd.Function):
                 hidden = mixed.new_empty(len(mixed), len(weight1))
             for part in _chunks(mixed, len(weight1)):
                 normalized, *_ = _normalize(mixed[part], norm_weight, norm_bias, eps)
-                unit = torch.addmm(bias1, normalized.to(dtype), weight1.t())
-                if hidden is not None:
-                    hidden[part] = unit
-                branch = torch.addmm(bias2, torch.ops.aten.gelu_(unit), weight2.t())
+                rounded = normalized.to(dtype)
+                if hidden is None:
+                    unit = torch.addmm(bias1, rounded, weight1.t())
+                    unit = torch.ops.aten.gelu_(unit)
+                else:
+                    unit = F.gelu(torch.addmm(bias1, rounded, weight1.t(), out=hidden[part]))
+                branch = torch.addmm(bias2, unit, weight2.t()).to(result.dtype)
                 scale = gamma if factors is None else gamma * factors[part]
-                result[part] = torch.addcmul(
-                    shortcut[part].to(result.dtype), branch.to(result.dtype), scale
-                )
+                base = shortcut[part].to(result.dtype)
+                torch.addcmul(base, branch, scale.to(result.dtype), out=result[part])
         ctx.save_for_backward(x, keep, mixed, hidden, *weights)
         if chosen is None:
             return _from_rows(result, x)
@@ -270,7 +272,7 @@ def _normalize(
 def _chunks(rows: Tensor, hidden: int) -> Iterator[slice]:
     is_cpu = rows.device.type == 'cpu'
     size = CPU_CHUNK * torch.get_num_threads() if is_cpu else DEVICE_CHUNK
-    count = -(-len(rows) * hidden * rows.element_size() // size)
+    count = max(1, len(rows) * hidden * rows.element_size() // size)
     for index in range(count):
         yield slice(len(rows) * index // count, len(rows) * (index + 1) // count)
 
