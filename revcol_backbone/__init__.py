@@ -15,6 +15,15 @@ Importing this package, as configs do by ``custom_imports``, has these effects, 
   (:func:`allow_mmengine_globals`).
 """
 
+try:
+    import mmengine  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "revcol_backbone needs mmengine: install 'revcol-backbone[det,mmcv-lite]' for MMDetection, "
+        "'revcol-backbone[seg,mmcv-lite]' for MMSegmentation, or 'revcol-backbone[det-onedl]' for "
+        'the maintained forks'
+    ) from error
+
 from revcol_backbone import mmcv_ops
 from revcol_backbone.checkpoints.pretrained import load_pretrained
 from revcol_backbone.checkpoints.safe_globals import allow_mmengine_globals

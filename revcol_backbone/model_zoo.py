@@ -6,6 +6,7 @@ their digits say how exact they are. FLOPs are multiply-adds.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from mmengine.fileio import load
 
+# The configs, metafiles and tools that come with the package, in the layout that openmim expects.
+INSTALLED = Path(__file__).parent / '.mim'
 UNITS = {'': 1, 'M': 10**6, 'G': 10**9, 'B': 10**9}
 
 
@@ -72,6 +75,28 @@ def read_model_index(path: Path) -> list[IndexedModel]:
     """
     metafiles = (load(path.parent / name) for name in load(path)['Import'])
     return [_model(entry) for metafile in metafiles for entry in metafile['Models']]
+
+
+def find_config(name: str) -> Path:
+    """Find a config that is installed with the package by its name.
+
+    Args:
+        name: The name, such as ``'revcol_t_cascade'``; ``.py`` may follow.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        ValueError: No installed config has this name.
+    """
+    configs = {path.stem: path for path in sorted(INSTALLED.glob('*_configs/*.py'))}
+    if name.removesuffix('.py') not in configs:
+        close = difflib.get_close_matches(name, configs, n=3) or ['revcol_t_cascade']
+        raise ValueError(
+            f'there is neither a file nor an installed config {name!r}; similar names: '
+            f'{", ".join(close)}. `revcol config` lists all of them'
+        )
+    return configs[name.removesuffix('.py')].absolute()
 
 
 def parse_figure(text: str) -> tuple[float, float]:
