@@ -1,0 +1,169 @@
+"""The collision term of IC networks: sums over windows, and what they add to a linear operation.
+
+A unit computes ``y = u + relu(u - w' s + b1) + b2``, with u the linear operation (a convolution or
+a matrix product) and s the sum of what it looks at (arXiv 2102.03495). Moving both biases halfway
+saves a pass over the output: with ``v = u + (b1 + b2) / 2`` and ``floor = (b2 - b1) / 2`` it is
+``y = v + max(v - w' s, floor)``. :func:`collide` computes that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from revcol_backbone.ic import tiled
+
+
+def collide(v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
+    """Add the collision term: ``v + max(v - weight * sums, floor)``.
+
+    Without gradients the result takes the place of v.
+
+    For the backward pass it keeps ``sums`` and one mask of a byte an element, not ``v``.
+    Derivatives of every order are there; the term has none where the maximum changes sides.
+
+    Args:
+        v: The linear operation with the mean of both biases (B, C, L).
+        sums: Sums of what each output sees (B, G, L), float32 or wider; G divides C.
+        weight: w' (C).
+        floor: Half of the outer bias less half of the inner one (C).
+
+    Returns:
+        (B, C, L) in the dtype of ``v``; half precision is computed in float32.
+    """
+    groups = sums.shape[1]
+    parameters = (weight.view(1, groups, -1, 1), floor.view(1, groups, -1, 1))
+    arguments = (v.unflatten(1, (groups, -1)), sums.unsqueeze(2), *parameters)
+    # A compiler fuses the formula itself, and chooses what to keep.
+    if _is_traced():
+        out = _formula(*arguments)
+    elif torch.is_grad_enabled():
+        out = Collide.apply(*arguments)
+    else:
+        out = (tiled.collide_ if v.device.type == 'cpu' else _formula)(*arguments)
+    return out.flatten(1, 2)
+
+
+def collide_with_gain(
+    v: Tensor, sums: Tensor, weight: Tensor, offset: Tensor, gain: Tensor
+) -> Tensor:
+    """Add the collision term times a gain: ``v + gain * relu(v - weight * sums + offset)``.
+
+    With a gain of 0 the result is ``v``, bit for bit.
+
+    Args:
+        v: The linear operation with the outer bias b2 (B, C, L).
+        sums: As in :func:`collide`.
+        weight: w' (C).
+        offset: The inner bias less the outer one (C).
+        gain: g (C).
+
+    Returns:
+        (B, C, L) in the dtype of ``v``; half precision is computed in float32.
+    """
+    groups = sums.shape[1]
+    weight, offset, gain = (each.view(1, groups, -1, 1) for each in (weight, offset, gain))
+    grouped = v.unflatten(1, (groups, -1))
+    term = torch.addcmul(grouped, sums.unsqueeze(2), weight, value=-1) + offset
+    return torch.addcmul(grouped, gain, term.relu()).to(v.dtype).flatten(1, 2)
+
+
+def window_sums(
+    channel_sums: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: Sequence[int],
+    padding_mode: str,
+) -> Tensor:
+    """Sum the windows of a convolution: a convolution with ones, without multiplying.
+
+    Args:
+        channel_sums: The input summed over the channels of each group (B, G, H, W).
+        kernel_size, stride, dilation: Of the convolution, as (rows, columns).
+        padding: What :func:`torch.nn.functional.pad` takes: left, right, top, bottom.
+        padding_mode: As of ``nn.Conv2d``.
+
+    Returns:
+        (B, G, H', W'), of the output's size.
+    """
+    if any(padding):
+        mode = 'constant' if padding_mode == 'zeros' else padding_mode
+        channel_sums = F.pad(channel_sums, tuple(padding), mode=mode)
+    if dilation == (1, 1):
+        # What is traced must do without divisor_override, which exporters to ONNX leave out.
+        if _is_traced():
+            means = F.avg_pool2d(channel_sums, kernel_size, stride)
+            return means * (kernel_size[0] * kernel_size[1])
+        return F.avg_pool2d(channel_sums, kernel_size, stride, divisor_override=1)
+    for axis in (0, 1):
+        channel_sums = _sum_along(channel_sums, axis, kernel_size, stride, dilation)
+    return channel_sums
+
+
+def _sum_along(
+    x: Tensor,
+    axis: int,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    size, step, spacing = kernel_size[axis], stride[axis], dilation[axis]
+    reach = x.shape[axis - 2] - spacing * (size - 1)
+    slices = []
+    for position in range(size):
+        first = position * spacing
+        index = slice(first, first + reach, step)
+        slices.append(x[..., index, :] if axis == 0 else x[..., index])
+    return sum(slices[1:], slices[0])
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _formula(v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
+    term = torch.addcmul(v, sums, weight, value=-1)
+    return (v + torch.maximum(term, floor)).to(v.dtype)
+
+
+class Collide(torch.autograd.Function):
+    """The formula for v (B, G, C / G, L), sums (B, G, 1, L), weight, floor (1, G, C / G, 1)."""
+
+    @staticmethod
+    def forward(ctx, v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
+        if v.device.type == 'cpu':
+            out, is_active = tiled.collide_and_mark(v, sums, weight, floor)
+        else:
+            term = torch.addcmul(v, sums, weight, value=-1)
+            is_active = term > floor
+            out = torch.maximum(term, floor, out=term).add_(v).to(v.dtype)
+        ctx.save_for_backward(is_active, sums, weight)
+        ctx.floor_dtype = floor.dtype
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        is_active, sums, weight = ctx.saved_tensors
+        if grad.device.type == 'cpu' and not torch.is_grad_enabled():
+            grads = tiled.gradients(grad, is_active, sums, weight)
+        else:
+            grads = _gradients(grad, is_active, sums, weight)
+        grad_v, grad_sums, grad_weight, grad_floor = grads
+        return grad_v, grad_sums, grad_weight.to(weight.dtype), grad_floor.to(ctx.floor_dtype)
+
+
+def _gradients(
+    grad: Tensor, is_active: Tensor, sums: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As :func:`.tiled.gradients`, by operators that can be differentiated again."""
+    active = grad * is_active
+    grad_v = grad + active
+    active = active.to(sums.dtype)
+    grad_sums = -(weight.to(sums.dtype).transpose(2, 3) @ active)
+    grad_weight = -(active @ sums.transpose(2, 3)).sum(0, keepdim=True)
+    at_floor = grad.sum((0, 3), True, dtype=sums.dtype) - active.sum((0, 3), True)
+    return grad_v, grad_sums, grad_weight, at_floor

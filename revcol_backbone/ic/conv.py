@@ -1,0 +1,198 @@
+"""The convolution of IC networks."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from revcol_backbone.ic.collision import collide, collide_with_gain, window_sums
+from revcol_backbone.ic.start import DEFAULT_START, check_start, fill_start
+
+
+@MODELS.register_module()
+class ICConv2d(nn.Conv2d):
+    """A convolution with inter-layer collision, arXiv 2102.03495, in place of ``nn.Conv2d``.
+
+    ``y = u + relu(u - w' s + b1) + b2``: u is the convolution, s the sum of each window over the
+    channels of its group, b2 the ordinary ``bias``. In a config of mmdet or mmseg it is
+    ``conv_cfg=dict(type='ICConv2d')``.
+
+    Attributes:
+        weight, bias: As of ``nn.Conv2d``.
+        collision_weight: w' (out_channels).
+        collision_bias: b1 (out_channels), 0 at the start.
+        collision_gain: g (out_channels), 0 at the start, or ``None``.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device, dtype: As of ``nn.Conv2d``.
+        collision_start: Where w' starts: a number, or ``'mean'`` for the mean of each output
+            channel's weights.
+        collision_gain: Whether to multiply the collision term by a gain for each channel, so that
+            the layer starts as the ordinary convolution exactly. Not from the paper.
+
+    Raises:
+        ValueError: An argument is out of range; the message says what is allowed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = 'zeros',
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        collision_start: float | str = DEFAULT_START,
+        collision_gain: bool = False,
+    ) -> None:
+        _check_sizes(in_channels, out_channels, kernel_size, groups)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
+        self._add_collision(collision_start, collision_gain)
+
+    @classmethod
+    def from_conv(
+        cls,
+        conv: nn.Conv2d,
+        *,
+        collision_start: float | str = DEFAULT_START,
+        collision_gain: bool = False,
+    ) -> ICConv2d:
+        """Make one of an ordinary convolution; it takes over the convolution's own parameters.
+
+        Args:
+            conv: The convolution. Where its weight is frozen, so are the collision parameters.
+            collision_start, collision_gain: As of the class.
+        """
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            device='meta',
+        )
+        layer.weight, layer.bias = conv.weight, conv.bias
+        layer._add_collision(collision_start, collision_gain)
+        for name in ('collision_weight', 'collision_bias', 'collision_gain'):
+            if (parameter := getattr(layer, name)) is not None:
+                parameter.requires_grad_(conv.weight.requires_grad)
+        return layer.train(conv.training)
+
+    def _add_collision(self, start: float | str, with_gain: bool) -> None:
+        self.collision_start = check_start(start)
+        names = ['collision_weight', 'collision_bias'] + ['collision_gain'] * with_gain
+        self.register_parameter('collision_gain', None)
+        for name in names:
+            self.register_parameter(name, nn.Parameter(self.weight.new_zeros(self.out_channels)))
+        self.reset_collision()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as ``nn.Conv2d`` does, and set the collision parameters to theirs."""
+        super().reset_parameters()
+        if hasattr(self, 'collision_start'):
+            self.reset_collision()
+
+    def reset_collision(self) -> None:
+        """Set w' to its start, b1 and the gain to 0; the weights stay."""
+        fill_start(self.collision_weight, self.collision_start, self.weight)
+        nn.init.zeros_(self.collision_bias)
+        if self.collision_gain is not None:
+            nn.init.zeros_(self.collision_gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: (B, in_channels, H, W) or (in_channels, H, W), in any memory format.
+
+        Returns:
+            (B, out_channels, H', W') or (out_channels, H', W') as of ``nn.Conv2d``.
+
+        Raises:
+            ValueError: The input has another number of channels or dimensions.
+        """
+        if x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:
+            raise ValueError(
+                f'ICConv2d got an input of shape {tuple(x.shape)}; it takes (batch, '
+                f'{self.in_channels}, height, width) or ({self.in_channels}, height, width).'
+            )
+        if x.ndim == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        # Before the convolution, so that its gradient of the input is the one that is added to.
+        channel_sums = self._channel_sums(x)
+        with_gain, inner, outer = self.collision_gain is not None, self.collision_bias, self.bias
+        if with_gain:
+            v = self._conv_forward(x, self.weight, outer)
+        else:
+            v = self._conv_forward(x, self.weight, (inner if outer is None else inner + outer) / 2)
+        sums = window_sums(
+            channel_sums,
+            self.kernel_size,
+            self.stride,
+            self.dilation,
+            self._reversed_padding_repeated_twice,
+            self.padding_mode,
+        ).flatten(2)
+        flat, weight = v.flatten(2), self.collision_weight
+        if with_gain:
+            offset = inner if outer is None else inner - outer
+            out = collide_with_gain(flat, sums, weight, offset, self.collision_gain)
+        else:
+            floor = (-inner if outer is None else outer - inner) / 2
+            out = collide(flat, sums, weight, floor)
+        return out.unflatten(2, v.shape[2:])
+
+    def _channel_sums(self, x: Tensor) -> Tensor:
+        """Sum the channels of each group, in float32 or wider: (B, groups, H, W)."""
+        grouped = x.unflatten(1, (self.groups, -1))
+        return grouped.sum(2, dtype=torch.promote_types(x.dtype, torch.float32))
+
+    def extra_repr(self) -> str:
+        gain = ', collision_gain=True' if self.collision_gain is not None else ''
+        return f'{super().extra_repr()}, collision_start={self.collision_start}{gain}'
+
+
+def _check_sizes(
+    in_channels: int, out_channels: int, kernel_size: int | tuple[int, int], groups: int
+) -> None:
+    for name, value in (('in_channels', in_channels), ('out_channels', out_channels)):
+        if not _is_positive(value):
+            raise ValueError(f'ICConv2d {name}={value!r} is not allowed; give a positive integer.')
+    sides = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size,) * 2
+    if len(sides) != 2 or not all(map(_is_positive, sides)):
+        raise ValueError(
+            f'ICConv2d kernel_size={kernel_size!r} is not allowed; give a positive integer or two.'
+        )
+    if not _is_positive(groups) or in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f'ICConv2d groups={groups!r} is not allowed with in_channels={in_channels} and '
+            f'out_channels={out_channels}; give a number that divides both.'
+        )
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

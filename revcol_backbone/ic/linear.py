@@ -1,0 +1,93 @@
+"""The dense layer of IC networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from revcol_backbone.ic.collision import collide, collide_with_gain
+from revcol_backbone.ic.start import DEFAULT_START, check_start, fill_start
+
+
+class ICLinear(nn.Linear):
+    """A dense layer with inter-layer collision, arXiv 1911.08252, in place of ``nn.Linear``.
+
+    ``y = u + relu(u - w' s + b1) + b2``: u is the matrix product, s the sum of the inputs, b2 the
+    ordinary ``bias``. Parameters are named as in :class:`~revcol_backbone.ic.ICConv2d`.
+
+    Args:
+        in_features, out_features, bias, device, dtype: As of ``nn.Linear``.
+        collision_start, collision_gain: As of :class:`~revcol_backbone.ic.ICConv2d`.
+
+    Raises:
+        ValueError: An argument is out of range; the message says what is allowed.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        collision_start: float | str = DEFAULT_START,
+        collision_gain: bool = False,
+    ) -> None:
+        for name, value in (('in_features', in_features), ('out_features', out_features)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f'ICLinear {name}={value!r} is not allowed; give a positive integer.'
+                )
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.collision_start = check_start(collision_start)
+        self.register_parameter('collision_gain', None)
+        for name in ['collision_weight', 'collision_bias'] + ['collision_gain'] * collision_gain:
+            self.register_parameter(name, nn.Parameter(self.weight.new_zeros(out_features)))
+        self.reset_collision()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as ``nn.Linear`` does, and set the collision parameters to theirs."""
+        super().reset_parameters()
+        if hasattr(self, 'collision_start'):
+            self.reset_collision()
+
+    def reset_collision(self) -> None:
+        """Set w' to its start, b1 and the gain to 0; the weights stay."""
+        fill_start(self.collision_weight, self.collision_start, self.weight)
+        nn.init.zeros_(self.collision_bias)
+        if self.collision_gain is not None:
+            nn.init.zeros_(self.collision_gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features).
+
+        Raises:
+            ValueError: The input has another number of features.
+        """
+        if not x.ndim or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f'ICLinear got an input of shape {tuple(x.shape)}; its last dimension must be '
+                f'{self.in_features}.'
+            )
+        inner, outer, weight = self.collision_bias, self.bias, self.collision_weight
+        sums = x.sum(-1, dtype=torch.promote_types(x.dtype, torch.float32)).view(1, 1, -1)
+        if self.collision_gain is not None:
+            v = nn.functional.linear(x, self.weight, outer)
+            offset = inner if outer is None else inner - outer
+            out = collide_with_gain(_as_columns(v), sums, weight, offset, self.collision_gain)
+        else:
+            bias = (inner if outer is None else inner + outer) / 2
+            v = nn.functional.linear(x, self.weight, bias)
+            floor = (-inner if outer is None else outer - inner) / 2
+            out = collide(_as_columns(v), sums, weight, floor)
+        return out[0].t().reshape(v.shape)
+
+    def extra_repr(self) -> str:
+        gain = ', collision_gain=True' if self.collision_gain is not None else ''
+        return f'{super().extra_repr()}, collision_start={self.collision_start}{gain}'
+
+
+def _as_columns(v: Tensor) -> Tensor:
+    """View outputs (..., C) as one image (1, C, L)."""
+    return v.reshape(-1, v.shape[-1]).t().unsqueeze(0)
