@@ -4,8 +4,9 @@ Importing this package registers :class:`ICConv2d` at mmengine's root. The ResNe
 mmseg and are registered by importing :mod:`.detection` or :mod:`.segmentation`.
 """
 
+from revcol_backbone.ic.activity import measure_active_shares
 from revcol_backbone.ic.conv import ICConv2d
 from revcol_backbone.ic.linear import ICLinear
 from revcol_backbone.ic.replacement import is_3x3, replace_convolutions
 
-__all__ = ['ICConv2d', 'ICLinear', 'is_3x3', 'replace_convolutions']
+__all__ = ['ICConv2d', 'ICLinear', 'is_3x3', 'measure_active_shares', 'replace_convolutions']

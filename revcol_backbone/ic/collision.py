@@ -17,30 +17,33 @@ from torch import Tensor
 from revcol_backbone.ic import tiled
 
 
-def collide(v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
+def collide(
+    v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor, ceiling: Tensor | None = None
+) -> Tensor:
     """Add the collision term: ``v + max(v - weight * sums, floor)``.
 
-    Without gradients the result takes the place of v.
-
-    For the backward pass it keeps ``sums`` and one mask of a byte an element, not ``v``.
-    Derivatives of every order are there; the term has none where the maximum changes sides.
+    Without gradients the result takes the place of v. For the backward pass ``sums`` and one mask
+    of a byte an element are kept, not v. Derivatives of every order are there; the term has none
+    where the maximum changes sides.
 
     Args:
         v: The linear operation with the mean of both biases (B, C, L).
         sums: Sums of what each output sees (B, G, L), float32 or wider; G divides C.
         weight: w' (C).
         floor: Half of the outer bias less half of the inner one (C).
+        ceiling: Bounds the term from above as well (C), without gradients only.
 
     Returns:
-        (B, C, L) in the dtype of ``v``; half precision is computed in float32.
+        (B, C, L) in the dtype of v; half precision is computed in float32.
     """
     groups = sums.shape[1]
-    parameters = (weight.view(1, groups, -1, 1), floor.view(1, groups, -1, 1))
+    bounds = [floor] if ceiling is None else [floor, ceiling]
+    parameters = [each.view(1, groups, -1, 1) for each in (weight, *bounds)]
     arguments = (v.unflatten(1, (groups, -1)), sums.unsqueeze(2), *parameters)
     # A compiler fuses the formula itself, and chooses what to keep.
     if _is_traced():
         out = _formula(*arguments)
-    elif torch.is_grad_enabled():
+    elif torch.is_grad_enabled() and ceiling is None:
         out = Collide.apply(*arguments)
     else:
         out = (tiled.collide_ if v.device.type == 'cpu' else _formula)(*arguments)
@@ -48,11 +51,16 @@ def collide(v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
 
 
 def collide_with_gain(
-    v: Tensor, sums: Tensor, weight: Tensor, offset: Tensor, gain: Tensor
+    v: Tensor,
+    sums: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    gain: Tensor,
+    bounds: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Add the collision term times a gain: ``v + gain * relu(v - weight * sums + offset)``.
 
-    With a gain of 0 the result is ``v``, bit for bit.
+    With a gain of 0 the result is v, bit for bit.
 
     Args:
         v: The linear operation with the outer bias b2 (B, C, L).
@@ -60,15 +68,21 @@ def collide_with_gain(
         weight: w' (C).
         offset: The inner bias less the outer one (C).
         gain: g (C).
+        bounds: The least and the largest value of the term (C), for another function than a ReLU.
 
     Returns:
-        (B, C, L) in the dtype of ``v``; half precision is computed in float32.
+        (B, C, L) in the dtype of v; half precision is computed in float32.
     """
     groups = sums.shape[1]
     weight, offset, gain = (each.view(1, groups, -1, 1) for each in (weight, offset, gain))
     grouped = v.unflatten(1, (groups, -1))
     term = torch.addcmul(grouped, sums.unsqueeze(2), weight, value=-1) + offset
-    return torch.addcmul(grouped, gain, term.relu()).to(v.dtype).flatten(1, 2)
+    if bounds is None:
+        term = term.relu()
+    else:
+        floor, ceiling = (bound.view(1, groups, -1, 1) for bound in bounds)
+        term = torch.minimum(torch.maximum(term, floor), ceiling)
+    return torch.addcmul(grouped, gain, term).to(v.dtype).flatten(1, 2)
 
 
 def window_sums(
@@ -125,9 +139,11 @@ def _is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def _formula(v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
-    term = torch.addcmul(v, sums, weight, value=-1)
-    return (v + torch.maximum(term, floor)).to(v.dtype)
+def _formula(
+    v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor, ceiling: Tensor | None = None
+) -> Tensor:
+    term = torch.maximum(torch.addcmul(v, sums, weight, value=-1), floor)
+    return (v + (term if ceiling is None else torch.minimum(term, ceiling))).to(v.dtype)
 
 
 class Collide(torch.autograd.Function):

@@ -143,37 +143,40 @@ class ICConv2d(nn.Conv2d):
         if x.ndim == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         # Before the convolution, so that its gradient of the input is the one that is added to.
-        channel_sums = self._channel_sums(x)
-        with_gain, inner, outer = self.collision_gain is not None, self.collision_bias, self.bias
-        if with_gain:
+        channel_sums = sum_channels(x, self.groups)
+        inner, outer, weight = self.collision_bias, self.bias, self.collision_weight
+        if self.collision_gain is not None:
             v = self._conv_forward(x, self.weight, outer)
+            offset = inner if outer is None else inner - outer
+            sums = sum_windows(channel_sums, self)
+            out = collide_with_gain(v.flatten(2), sums, weight, offset, self.collision_gain)
         else:
             v = self._conv_forward(x, self.weight, (inner if outer is None else inner + outer) / 2)
-        sums = window_sums(
-            channel_sums,
-            self.kernel_size,
-            self.stride,
-            self.dilation,
-            self._reversed_padding_repeated_twice,
-            self.padding_mode,
-        ).flatten(2)
-        flat, weight = v.flatten(2), self.collision_weight
-        if with_gain:
-            offset = inner if outer is None else inner - outer
-            out = collide_with_gain(flat, sums, weight, offset, self.collision_gain)
-        else:
             floor = (-inner if outer is None else outer - inner) / 2
-            out = collide(flat, sums, weight, floor)
+            out = collide(v.flatten(2), sum_windows(channel_sums, self), weight, floor)
         return out.unflatten(2, v.shape[2:])
-
-    def _channel_sums(self, x: Tensor) -> Tensor:
-        """Sum the channels of each group, in float32 or wider: (B, groups, H, W)."""
-        grouped = x.unflatten(1, (self.groups, -1))
-        return grouped.sum(2, dtype=torch.promote_types(x.dtype, torch.float32))
 
     def extra_repr(self) -> str:
         gain = ', collision_gain=True' if self.collision_gain is not None else ''
         return f'{super().extra_repr()}, collision_start={self.collision_start}{gain}'
+
+
+def sum_channels(x: Tensor, groups: int) -> Tensor:
+    """Sum the channels of each group, in float32 or wider: (B, C, H, W) to (B, groups, H, W)."""
+    grouped = x.unflatten(1, (groups, -1))
+    return grouped.sum(2, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def sum_windows(channel_sums: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Sum what each output of a convolution sees: (B, groups, H, W) to (B, groups, H' * W')."""
+    return window_sums(
+        channel_sums,
+        conv.kernel_size,
+        conv.stride,
+        conv.dilation,
+        conv._reversed_padding_repeated_twice,
+        conv.padding_mode,
+    ).flatten(2)
 
 
 def _check_sizes(

@@ -16,11 +16,17 @@ from torch import Tensor
 TILE_ELEMENTS = 1 << 18
 
 
-def collide_(v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
-    """Write ``v + max(v - weight * sums, floor)`` over v."""
-    for part, *others, lowest in _tiles(v, sums, weight, floor):
-        term = torch.addcmul(part, *others, value=-1)
-        part.add_(torch.maximum(term, lowest, out=term))
+def collide_(
+    v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor, ceiling: Tensor | None = None
+) -> Tensor:
+    """Write ``v + max(v - weight * sums, floor)`` over v; the term is at most ``ceiling``."""
+    bounds = (floor,) if ceiling is None else (floor, ceiling)
+    for part, seen, lines, lowest, *highest in _tiles(v, sums, weight, *bounds):
+        term = torch.addcmul(part, seen, lines, value=-1)
+        torch.maximum(term, lowest, out=term)
+        if highest:
+            torch.minimum(term, *highest, out=term)
+        part.add_(term)
     return v
 
 

@@ -1,0 +1,7 @@
+# The digits of the quickstart with an IC-ResNet-18 of three eighths of the usual width. Ours.
+_base_ = './quickstart_cascade.py'
+custom_imports = dict(imports=['revcol_backbone.ic.detection'], allow_failed_imports=False)
+
+model = dict(
+    backbone=dict(_delete_=True, type='ICResNet', depth=18, base_channels=24, norm_eval=False)
+)

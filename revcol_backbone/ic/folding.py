@@ -1,0 +1,112 @@
+"""Folding batch norms into the units before them, for inference."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from revcol_backbone.ic.collision import collide, collide_with_gain
+from revcol_backbone.ic.conv import ICConv2d, sum_channels, sum_windows
+
+
+class FoldedICConv2d(nn.Module):
+    """An :class:`ICConv2d` with the batch norm after it in its weights, for inference.
+
+    The norm's scale a goes into the weights, w' and b1. Times a, a ReLU of z is the larger of ``a
+    z`` and 0 where a is positive, and the smaller one where it is negative: so the collision term
+    is bounded from below or from above.
+
+    Args:
+        unit: A trained unit.
+        norm: The batch norm after it, with stored statistics.
+    """
+
+    def __init__(self, unit: ICConv2d, norm: _BatchNorm) -> None:
+        super().__init__()
+        # Products of weights are rounded once, from float64.
+        scale, shift = _affine(norm)
+        outer = shift if unit.bias is None else scale * unit.bias.double() + shift
+        inner = scale * unit.collision_bias.double()
+        if unit.collision_gain is None:
+            bias, turn = (outer + inner) / 2, (outer - inner) / 2
+        else:
+            bias, turn = outer, torch.zeros_like(outer)
+        is_below = scale < 0
+        endless = torch.full_like(turn, torch.inf)
+
+        self.conv = nn.Conv2d(
+            unit.in_channels,
+            unit.out_channels,
+            unit.kernel_size,
+            unit.stride,
+            unit.padding,
+            unit.dilation,
+            unit.groups,
+            padding_mode=unit.padding_mode,
+            device='meta',
+        )
+        dtype = unit.weight.dtype
+        weight = scale.view(-1, 1, 1, 1) * unit.weight.double()
+        self.conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+        self.conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+        buffers = {
+            'collision_weight': scale * unit.collision_weight.double(),
+            'floor': torch.where(is_below, -endless, turn),
+            'ceiling': torch.where(is_below, turn, endless),
+        }
+        if unit.collision_gain is not None:
+            buffers |= {'offset': inner - outer, 'collision_gain': unit.collision_gain}
+        for name, value in buffers.items():
+            self.register_buffer(name, value.detach().to(dtype))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H', W'), without gradients."""
+        sums = sum_windows(sum_channels(x, self.conv.groups), self.conv)
+        v = self.conv(x)
+        arguments, bounds = (v.flatten(2), sums, self.collision_weight), (self.floor, self.ceiling)
+        if hasattr(self, 'collision_gain'):
+            out = collide_with_gain(*arguments, self.offset, self.collision_gain, bounds)
+        else:
+            out = collide(*arguments, *bounds)
+        return out.unflatten(2, v.shape[2:])
+
+
+@torch.no_grad()
+def fold_batch_norms(model: nn.Module) -> int:
+    """Fold every batch norm that follows an :class:`ICConv2d` among a module's children, in place.
+
+    As ``mmcv.cnn.fuse_conv_bn``, which is for ordinary convolutions: there a batch norm would
+    be folded into the weights alone. Fold the units first.
+
+    Args:
+        model: A model in evaluation mode; its units and their norms must be used in the order in
+            which they were registered, as in ``ConvModule`` and in the blocks of a ResNet.
+
+    Returns:
+        How many were folded.
+    """
+    folded, last = 0, None
+    for name, child in list(model.named_children()):
+        if isinstance(child, _BatchNorm):
+            if last is not None and child.running_mean is not None:
+                setattr(model, last, FoldedICConv2d(model.get_submodule(last), child))
+                setattr(model, name, nn.Identity())
+                folded += 1
+            last = None
+        elif isinstance(child, nn.Conv2d):
+            last = name if isinstance(child, ICConv2d) else None
+        else:
+            folded += fold_batch_norms(child)
+    return folded
+
+
+def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """The scale and the shift of a batch norm in evaluation mode, in float64."""
+    mean = norm.running_mean.double()
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if not norm.affine:
+        return scale, -mean * scale
+    scale = scale * norm.weight.double()
+    return scale, norm.bias.double() - mean * scale
