@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from revcol_backbone.export.adaptive_pool import replace_adaptive_pools
 from revcol_backbone.export.up_branch import replace_long_up_branches
+from revcol_backbone.ic.folding import fold_batch_norms
 
 PARTS = ('backbone', 'segmentor', 'detector')
 
@@ -128,6 +129,7 @@ def make_exportable(graph: nn.Module, deploy: bool = True) -> nn.Module:
             exportable.backbone.switch_to_deploy()
         for name, child in exportable.named_children():
             if name != 'backbone':
+                fold_batch_norms(child)  # of IC units, which fuse_conv_bn would take for others
                 fuse_conv_bn(child)
     return exportable.requires_grad_(False)
 
