@@ -27,7 +27,7 @@ train_dataloader.dataset.pipeline[1].update(
 test_dataloader = val_dataloader
 del split, dataloader, pipeline
 
-max_epochs = 6
+max_epochs = 4
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -18,7 +18,7 @@ max_epochs = 20
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(eta_min=2e-8, end=max_epochs, T_max=max_epochs)
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=1e-4)]
+custom_hooks = [*_base_.custom_hooks, dict(type='ShardableEMAHook', momentum=1e-4)]
 
 train_dataloader = _base_.train_dataloader
 val_dataloader = _base_.val_dataloader

@@ -7,7 +7,7 @@ model = dict(
     init_cfg=dict(checkpoint='work_dirs/revcol_xl_in22k/epoch_90.pth'),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-5), paramwise_cfg=dict(decay_rate=0.8))
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=1e-4)]
+custom_hooks = [*_base_.custom_hooks, dict(type='ShardableEMAHook', momentum=1e-4)]
 
 train_dataloader = _base_.train_dataloader
 val_dataloader = _base_.val_dataloader

@@ -39,4 +39,4 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=1e-4)]
+custom_hooks = [*_base_.custom_hooks, dict(type='ShardableEMAHook', momentum=1e-4)]

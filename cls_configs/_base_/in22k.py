@@ -52,4 +52,3 @@ train_dataloader = dict(
 )
 val_cfg = val_dataloader = val_evaluator = None
 test_cfg = test_dataloader = test_evaluator = None
-default_hooks = dict(checkpoint=dict(save_best=None))

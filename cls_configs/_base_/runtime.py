@@ -12,9 +12,7 @@ custom_hooks = [
     dict(type='ProgressBarHook'),
 ]
 # With two, the newest one stays while the next is being written.
-default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, save_best='accuracy/top1', rule='greater'),
-)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(vis_backends=vis_backends)
 # Every learning rate is for 1,024 images in a step and follows the real number.

@@ -133,7 +133,7 @@ def test_a_killed_training_resumes_as_if_it_had_not_been(tmp_path: Path) -> None
         # What is drawn at random in a step is not what this is about.
         config.model.drop_path_rate = 0.0
         config.train_dataloader.dataset.pipeline[1] = dict(type='EvaluationTransform', size=32)
-        ema = next(hook for hook in config.custom_hooks if hook.type == 'EMAHook')
+        ema = next(hook for hook in config.custom_hooks if hook.type == 'ShardableEMAHook')
         ema.momentum = 0.3
         return config
 

@@ -116,7 +116,7 @@ def test_the_recipe_of_h_comes_sharded_too() -> None:
 def numbers_of(config: Config) -> dict:
     model, wrapper = config.model, config.optim_wrapper
     *warmup, cosine = config.param_scheduler
-    ema = [hook.momentum for hook in config.custom_hooks if hook.type == 'EMAHook']
+    ema = [hook.momentum for hook in config.custom_hooks if hook.type == 'ShardableEMAHook']
     assert ema in ([], [1e-4])  # 1 - 0.9999
     sizes = {config.train_dataloader.dataset.pipeline[1].size}
     if config.val_dataloader:
