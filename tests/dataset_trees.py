@@ -85,10 +85,12 @@ def write_image(path: Path, width: int = WIDTH, height: int = HEIGHT) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def write_labels(path: Path, values: tuple[int, ...], width: int = WIDTH) -> None:
+def write_labels(
+    path: Path, values: tuple[int, ...], width: int = WIDTH, height: int = HEIGHT
+) -> None:
     """Write a label map with these values."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.resize(np.array(values, np.uint8), (HEIGHT, width))).save(path)
+    Image.fromarray(np.resize(np.array(values, np.uint8), (height, width))).save(path)
 
 
 def write_annotations(path: Path, names: dict[int, str], categories: list[dict]) -> None:

@@ -1,6 +1,6 @@
-"""Put images before a trained detector or segmentor, in the browser.
+"""Try a trained detector or segmentor in the browser.
 
-The page is served on this machine only, without a public link; nothing is sent or fetched, and
+The page is served on this machine only, without a public link; nothing is sent or downloaded, and
 images are not kept.
 """
 
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from revcol_backbone.cli import report_errors
+from revcol_backbone.cli import port, report_errors
 from revcol_backbone.inference import load_predictor
 from revcol_backbone.inference.media import IMAGE_EXTENSIONS
 
@@ -25,10 +25,10 @@ EXAMPLES_SHOWN = 8
 
 
 def find_examples(folder: Path) -> list[Path]:
-    """The first images of a folder, by name.
+    """Return the first images of a folder, sorted by name.
 
     Raises:
-        ValueError: It is no folder, or holds not an image.
+        ValueError: It is not a folder, or has no images.
     """
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder; correct --examples.')
@@ -73,19 +73,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument('config', type=Path, metavar='CONFIG', help='config of mmdet or mmseg')
     parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='its checkpoint')
-    parser.add_argument('--device', help='as of torch (default: a GPU if there is one)')
+    parser.add_argument('--device', help='torch device (default: a GPU if there is one)')
     parser.add_argument(
         '--host',
         default='127.0.0.1',
         help='address to listen on (default: %(default)s, this machine only)',
     )
-    parser.add_argument('--port', type=int, help='port (default: the first free one from 7860)')
+    parser.add_argument('--port', type=port, help='port (default: the first free one from 7860)')
     parser.add_argument(
         '--max-upload',
         type=_megabytes,
         default=DEFAULT_MAX_UPLOAD,
         metavar='MB',
-        help='largest image to take, in MB (default: %(default)s)',
+        help='size limit of an uploaded image in MB (default: %(default)s)',
     )
     parser.add_argument(
         '--examples',
@@ -99,7 +99,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def _megabytes(text: str) -> float:
     size = float(text)
     if not 0 < size < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is no size; give a positive number of MB.')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a size; give a positive number of MB')
     return size
 
 

@@ -23,12 +23,13 @@ from torch import nn
 from revcol_backbone.analysis.flops import (
     BOX_PROPOSALS,
     MASK_PROPOSALS,
+    OTHER,
     build_on_meta,
     count_by_part,
     count_parameters,
+    count_transformer_by_part,
     has_transformer,
 )
-from revcol_backbone.analysis.transformer_flops import OTHER, count_transformer_by_part
 from revcol_backbone.cli import report_errors
 from revcol_backbone.engine.building import read_model_config
 

@@ -1,4 +1,4 @@
-"""Weights for measuring without a trained checkpoint: as large as those of a trained network."""
+"""Random weights of the magnitude of trained ones, for measuring without a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import nn
 from revcol_backbone.revcol import RevCol
 
 
-def make_trained_like(model: RevCol) -> RevCol:
-    """Give the weights the spread of a trained network; alpha between 0.2 and 1."""
+def randomize_like_trained(model: RevCol) -> RevCol:
+    """Draw weights with the spread of a trained network, alpha between 0.2 and 1, in place."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             leaf = name.rpartition('.')[2]

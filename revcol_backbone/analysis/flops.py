@@ -2,8 +2,13 @@
 
 Multiply-adds are what the published tables call FLOPs: half of what
 :class:`torch.utils.flop_counter.FlopCounterMode` counts. It sees convolutions, matrix products and
-the involution, and leaves out normalization, activation, pooling, interpolation and RoIAlign. On
-the meta device nothing is allocated or computed, so that RevCol-H fits any machine.
+the involution, and omits normalization, activation, pooling, interpolation, RoIAlign and the
+sampling of deformable attention. On the meta device nothing is allocated or computed, so that
+RevCol-H fits any machine.
+
+The transformers of DINO and Mask2Former depend on values, such as the best proposals, which the
+meta device does not have. Their backbone and neck are counted there, and their heads run on a CPU
+with all weights and features 0, because the counts do not depend on them.
 """
 
 from __future__ import annotations
@@ -16,9 +21,13 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from revcol_backbone.analysis.network_input import describe_batch
+
 # Regions through each box stage and each mask stage of a detector, in the published figures.
 BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100
 CLASSES = 1000
+OTHER = 'other'  # what runs between the parts
+_COUNTED_ON_META = ('backbone', 'neck')
 
 
 class Classifier(nn.Module):
@@ -88,7 +97,7 @@ def count_by_part(model: nn.Module, height: int, width: int) -> dict[str, int]:
     if hasattr(model, 'decode_head'):
         return _count_segmentor(model, image)
     if hasattr(model, 'bbox_head'):
-        features, counts = extract(model, image)
+        features, counts = _extract(model, image)
         return {**counts, 'bbox_head': _run_counted(model.bbox_head, features)[1]}
     return {'backbone': _run_counted(model, image)[1]}
 
@@ -100,7 +109,40 @@ def has_transformer(model: nn.Module) -> bool:
     )
 
 
-def extract(model: nn.Module, image: Tensor) -> tuple[tuple[Tensor, ...], dict[str, int]]:
+def count_transformer_by_part(model: nn.Module, height: int, width: int) -> dict[str, int]:
+    """Count the multiply-adds of one image of 3 channels through each part of the model.
+
+    Args:
+        model: A DINO, or a segmentor with a Mask2Former head, on the meta device and in evaluation
+            mode. Its heads are moved to the CPU and emptied.
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        The counts by the names of the parts in the model, and under :data:`OTHER` what runs
+        between them. Post-processing is left out, as of every other model.
+    """
+    image = torch.empty(1, 3, height, width, device='meta')
+    features, counts = _extract(model, image)
+    _put_zeros_on_cpu(model)
+    features = tuple(torch.zeros(level.shape) for level in features)
+    (meta,) = describe_batch(image)
+    if hasattr(model, 'decode_head'):
+        from mmseg.structures import SegDataSample
+
+        samples = [SegDataSample(metainfo=meta)]
+        return {**counts, **_count_children(model, lambda: model.decode_head(features, samples))}
+
+    from mmdet.structures import DetDataSample
+
+    def run() -> None:
+        hidden = model.forward_transformer(features, [DetDataSample(metainfo=meta)])
+        model.bbox_head(**hidden)
+
+    return {**counts, **_count_children(model, run)}
+
+
+def _extract(model: nn.Module, image: Tensor) -> tuple[tuple[Tensor, ...], dict[str, int]]:
     """Run backbone and neck; returns the features and the counts of both."""
     features, counts = image, {}
     for name in ('backbone', 'neck'):
@@ -111,7 +153,7 @@ def extract(model: nn.Module, image: Tensor) -> tuple[tuple[Tensor, ...], dict[s
 
 
 def _count_two_stage(model: nn.Module, image: Tensor) -> dict[str, int]:
-    features, counts = extract(model, image)
+    features, counts = _extract(model, image)
     counts['rpn_head'] = _run_counted(model.rpn_head, features)[1]
     roi_head = model.roi_head
     if getattr(roi_head, 'with_semantic', False):
@@ -135,7 +177,7 @@ def _count_two_stage(model: nn.Module, image: Tensor) -> dict[str, int]:
 
 
 def _count_segmentor(model: nn.Module, image: Tensor) -> dict[str, int]:
-    features, counts = extract(model, image)
+    features, counts = _extract(model, image)
     counts['decode_head'] = _run_counted(model.decode_head, features)[1]
     if model.with_auxiliary_head:
         heads = _stages(model.auxiliary_head)
@@ -151,3 +193,41 @@ def _run_counted(run: Callable, *arguments: object) -> tuple[object, int]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         result = run(*arguments)
     return result, counter.get_total_flops() // 2
+
+
+def _put_zeros_on_cpu(model: nn.Module) -> None:
+    for name, child in model.named_children():
+        if name not in _COUNTED_ON_META:
+            child.to_empty(device='cpu')
+            for tensor in (*child.parameters(), *child.buffers()):
+                tensor.detach().zero_()
+    for name, parameter in list(model.named_parameters(recurse=False)):
+        setattr(model, name, nn.Parameter(torch.zeros(parameter.shape)))
+
+
+def _count_children(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
+    """What each child counts while it is called, and the rest."""
+    counts: dict[str, int] = {}
+    handles = []
+    with FlopCounterMode(display=False) as counter:
+        for name, child in model.named_children():
+            # Called again, a child adds: it counts from where the others stood.
+            def start(_: nn.Module, __: tuple[Tensor, ...], name: str = name) -> None:
+                counts[name] = counts.get(name, 0) - counter.get_total_flops()
+
+            def end(_: nn.Module, __: tuple[Tensor, ...], ___: object, name: str = name) -> None:
+                counts[name] += counter.get_total_flops()
+
+            handles += [child.register_forward_pre_hook(start), child.register_forward_hook(end)]
+        # Its fused kernels hide the matrix products of attention.
+        was_fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.no_grad():
+                run()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(was_fast)
+            for handle in handles:
+                handle.remove()
+    counts[OTHER] = counter.get_total_flops() - sum(counts.values())
+    return {name: count // 2 for name, count in counts.items() if count}

@@ -1,12 +1,12 @@
-"""The check of a data set's tree, and the hand-over to the check of its kind."""
+"""The entry points: a published data set by its name, or files of any other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from revcol_backbone.dataset_check.instances import check_instances
-from revcol_backbone.dataset_check.label_maps import check_label_maps
+from revcol_backbone.dataset_check.instances import check_coco_format, check_instances
+from revcol_backbone.dataset_check.label_maps import check_label_map_folders, check_label_maps
 from revcol_backbone.dataset_check.layouts import LAYOUTS, InstanceLayout, LabelMapLayout
 from revcol_backbone.dataset_check.report import Report
 
@@ -20,18 +20,15 @@ def check_dataset(
     sample: int = DEFAULT_SAMPLE,
     counts: Sequence[int] | None = None,
 ) -> Report:
-    """Check a data set's tree, counts and category ids, and a sample of its files.
+    """Check the tree, counts and category ids of a published data set, and a sample of its files.
 
     Args:
         name: A key of :data:`LAYOUTS`.
-        root: The folder that a config names as ``data_root``.
+        root: The ``data_root`` of its configs.
         splits: ``'train'``, ``'val'`` or both (default).
-        sample: Images to decode in each split, with their annotations; 0 for none. The choice is
+        sample: Number of images to decode in each split, with their annotations. The choice is
             random and the same every time.
-        counts: Images in each of ``splits``; by default those of the published data set.
-
-    Returns:
-        What is there and what is wrong with it.
+        counts: Number of images in each of ``splits``; by default those of the published data set.
 
     Raises:
         ValueError: The name, a split or a number is not allowed.
@@ -40,8 +37,7 @@ def check_dataset(
     layout = _layout_of(name)
     if not splits or set(splits) - layout.splits.keys():
         raise ValueError(f'the splits {tuple(splits)!r} are not allowed; give train, val or both')
-    if sample < 0:
-        raise ValueError(f'a sample of {sample} images is not allowed; give 0 or more')
+    _check_sample(sample)
     if counts is not None and len(counts) != len(splits):
         raise ValueError(f'{len(counts)} counts were given for {len(splits)} splits')
     report = Report()
@@ -54,6 +50,49 @@ def check_dataset(
     return report
 
 
+def check_coco_dataset(annotations: Path, images: Path, sample: int = DEFAULT_SAMPLE) -> Report:
+    """Check any COCO-format data set.
+
+    Args:
+        annotations: The annotation file.
+        images: The folder that its file names are relative to.
+        sample: Number of images to decode; of all others only the header is read.
+
+    Raises:
+        ValueError: The sample is negative.
+    """
+    _check_sample(sample)
+    report = Report()
+    check_coco_format(annotations, images, sample, report)
+    return report
+
+
+def check_label_map_dataset(
+    images: Path, label_maps: Path, classes: int | None = None, sample: int = DEFAULT_SAMPLE
+) -> Report:
+    """Check any data set with a label map for each image.
+
+    Args:
+        images: Folder of the images, searched with its subfolders.
+        label_maps: Folder of the label maps, PNG files in the same subfolders.
+        classes: Number of classes; labels are 0 to classes - 1, and 255 is ignored. ``None``
+            accepts all labels.
+        sample: Number of pairs to decode; of all others only the header is read.
+
+    Raises:
+        ValueError: The sample is negative.
+    """
+    _check_sample(sample)
+    report = Report()
+    check_label_map_folders(images, label_maps, classes, sample, report)
+    return report
+
+
+def _check_sample(sample: int) -> None:
+    if sample < 0:
+        raise ValueError(f'a sample of {sample} images is not allowed; give 0 or more')
+
+
 def _layout_of(name: str) -> InstanceLayout | LabelMapLayout:
     if name not in LAYOUTS:
         raise ValueError(f'the data set {name!r} is unknown; use one of {", ".join(LAYOUTS)}')
@@ -63,22 +102,22 @@ def _layout_of(name: str) -> InstanceLayout | LabelMapLayout:
 def _is_data_set_root(
     layout: InstanceLayout | LabelMapLayout, root: Path, splits: Sequence[str], report: Report
 ) -> bool:
-    """Tell an empty folder, or one beside the right one, in one sentence instead of many."""
+    """Report an empty folder, or one beside the right one, once instead of for every file."""
     get = f'download {layout.source} and unpack it there'
     if not root.is_dir():
-        report.wrong(f'{root} is no folder', f'correct the path, or {get}')
+        report.add_problem(f'{root} is not a folder', f'correct the path, or {get}')
     elif not any(root.iterdir()):
-        report.wrong(f'{root} is empty', get)
+        report.add_problem(f'{root} is empty', get)
     elif not _has_any(layout, root, splits):
         inner = [
             path for path in root.iterdir() if path.is_dir() and _has_any(layout, path, splits)
         ]
         found = ', '.join(sorted(path.name for path in root.iterdir())[:5])
         if inner:
-            report.wrong(f'{root} is the folder around {layout.title}', f'give {inner[0]}')
+            report.add_problem(f'{root} is the parent folder of {layout.title}', f'give {inner[0]}')
         else:
-            report.wrong(
-                f'{root} holds nothing of {layout.title} (there are: {found})',
+            report.add_problem(
+                f'{root} has nothing of {layout.title} (there are: {found})',
                 f'correct the path, or {get}',
             )
     else:

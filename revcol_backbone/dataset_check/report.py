@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Report:
-    """What was found.
+    """The result of a check.
 
-    Args:
-        findings: What is there, in words, for each split that could be read.
-        problems: What is wrong, each one sentence with its fix.
+    Attributes:
+        findings: What is there, one sentence for each split that could be read.
+        problems: What is wrong, one sentence each, with its fix.
     """
 
     findings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def wrong(self, problem: str, fix: str) -> None:
+    def add_problem(self, problem: str, fix: str) -> None:
         """Add a problem with its fix."""
         self.problems.append(f'{problem}; {fix}.')

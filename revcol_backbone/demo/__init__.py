@@ -1,4 +1,4 @@
-"""A page in the browser where images are put before a trained detector or segmentor.
+"""A page in the browser for trying a trained detector or segmentor.
 
 Importing :mod:`revcol_backbone` does not import this package, so that Gradio stays optional.
 """

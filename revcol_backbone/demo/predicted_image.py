@@ -12,20 +12,20 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
 from revcol_backbone.inference import Predictor
 
-# Most test pipelines shrink to less; one mask of the size of a large photo is 50 MB.
+# Most test pipelines shrink to less; a mask of the size of a large photo takes 50 MB.
 LARGEST_SIDE = 2048
-# Names and scores in an image of less are too coarse to read; smaller ones are enlarged.
+# Smaller images are enlarged, so that names and scores in them can be read.
 SMALLEST_SIDE = 768
 
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """An image and what a model says of it; drawing it again needs no network.
+    """An image and its prediction, from which it is redrawn without the network.
 
     Args:
         image: BGR, uint8 of shape (H, W, 3), as it is shown.
         prediction: In the coordinates of ``image``.
-        sizes: Widths and heights of the image as it was given and as the model took it.
+        sizes: Width and height of the uploaded image, and of the image that the model got.
     """
 
     image: np.ndarray
@@ -34,7 +34,7 @@ class PredictedImage:
 
     @property
     def was_shrunk(self) -> bool:
-        """Whether the model took a smaller image than was given."""
+        """Whether the model got a smaller image than the uploaded one."""
         return self.sizes[0] != self.sizes[1]
 
 
@@ -65,10 +65,10 @@ def shrink(image: np.ndarray, largest_side: int) -> np.ndarray:
 
 
 def enlarge_prediction(prediction: BaseDataElement, factor: int) -> BaseDataElement:
-    """Give a prediction the coordinates of its image enlarged by a whole number.
+    """Scale a prediction to the coordinates of its image enlarged by an integer factor.
 
     Args:
-        prediction: With ``pred_instances`` or ``pred_sem_seg``, which is left as it is.
+        prediction: Has ``pred_instances`` or ``pred_sem_seg``; it is not modified.
         factor: At least 1.
     """
     enlarged = prediction.clone()

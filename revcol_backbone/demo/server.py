@@ -1,15 +1,19 @@
-"""Serving the page on this machine, and to nobody else unless asked."""
+"""Serving the page on this machine only, unless asked otherwise."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
+import socket
 import sys
-import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import gradio as gr
+
+from revcol_backbone.demo.folder import private_folder
 
 BYTES_PER_MEGABYTE = 1_000_000
 _THEME = dict(
@@ -34,21 +38,19 @@ def serve(build: Callable[[], gr.Blocks], host: str, port: int | None, max_uploa
     """Serve a page until the process is interrupted or terminated.
 
     Args:
-        build: Makes the page; called when its folder for images, which is deleted at the end,
-            exists.
+        build: Builds the page; called when the folder for its images exists.
         host: Address to listen on; ``'127.0.0.1'`` is for this machine only.
         port: Port to listen on; ``None`` takes the first free one from 7860.
-        max_upload: Largest image to take, in MB.
+        max_upload: Size limit of an uploaded image in MB.
 
     Raises:
         OSError: The address or port cannot be used.
     """
+    _check_address(host, port)
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     _reach_directly(host)
-    # Without a handler, SIGTERM would leave the folder behind.
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with tempfile.TemporaryDirectory(prefix='revcol_demo_') as folder:
-        os.environ['GRADIO_TEMP_DIR'] = folder
+    with _exit_on_signals(), private_folder() as folder:
+        os.environ['GRADIO_TEMP_DIR'] = str(folder)
         page = build()
         try:
             _launch(page, host, port, max_upload)
@@ -58,7 +60,36 @@ def serve(build: Callable[[], gr.Blocks], host: str, port: int | None, max_uploa
             print('stopped')
         finally:
             page.close(verbose=False)
-            signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Turn signals that end a process at once into an exit that deletes the folder."""
+    # `nohup` lets a command ignore that its terminal was closed.
+    chosen = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, lambda *_: sys.exit()) for number in chosen}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Check that an address can be used before Gradio, which tries an unknown one for ever."""
+    try:
+        if host.replace('.', '').isdecimal():
+            ipaddress.ip_address(host)
+        family = socket.AF_INET6 if ':' in host else socket.AF_INET
+        socket.create_server((host, port or 0), family=family).close()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise _unusable(host, port, reason) from error
+
+
+def _unusable(host: str, port: int | None, reason: object) -> OSError:
+    where = f'{host}, port {port or "7860 and those after it"}'
+    return OSError(f'{where} cannot be listened on ({reason}); give another --port or --host.')
 
 
 def _launch(page: gr.Blocks, host: str, port: int | None, max_upload: float) -> None:
@@ -81,12 +112,11 @@ def _launch(page: gr.Blocks, host: str, port: int | None, max_upload: float) -> 
             css=_CSS,
         )
     except OSError as error:
-        where = f'{host}, port {port or "7860 and those after it"}'
-        raise OSError(f'{where} cannot be listened on; give another --port or --host.') from error
+        raise _unusable(host, port, 'all are in use') from error
 
 
 def _reach_directly(host: str) -> None:
-    """Keep a configured proxy out of the way: Gradio asks its own server whether it has started."""
+    """Bypass a configured proxy: Gradio asks its own server whether it has started."""
     for name in ('no_proxy', 'NO_PROXY'):
         hosts = [*filter(None, os.environ.get(name, '').split(',')), 'localhost', '127.0.0.1', host]
         os.environ[name] = ','.join(dict.fromkeys(hosts))

@@ -1,4 +1,4 @@
-"""What an image holds, in words and in the colors of the drawing, as HTML."""
+"""A summary of a prediction in words and in the colors of the drawing, as HTML."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from revcol_backbone.inference import Predictor
 
 
 def summarize(image: PredictedImage, predictor: Predictor, score_threshold: float) -> str:
-    """Count the detections of each class, or give each class's share of the pixels.
+    """Count the detections of each class, or compute each class's share of the pixels.
 
     Args:
-        image: What was predicted.
+        image: The image and its prediction.
         predictor: The model, for its classes and colors.
-        score_threshold: Detections with a lower score are not counted.
+        score_threshold: Do not count detections with a lower score.
     """
     if 'pred_instances' in image.prediction:
         text, chips = _count_detections(image.prediction, predictor, score_threshold)

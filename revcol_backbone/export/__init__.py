@@ -19,8 +19,7 @@ from revcol_backbone.export.onnx_file import (
     write_onnx,
 )
 from revcol_backbone.export.quantization import quantize
-from revcol_backbone.export.torch_file import load_program, write_program
-from revcol_backbone.export.tracing import trace
+from revcol_backbone.export.torch_file import load_program, trace, write_program
 
 __all__ = [
     'DEFAULT_OPSET',

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
-from revcol_backbone.export.adaptive_pool import replace_adaptive_pools
-from revcol_backbone.export.up_branch import replace_long_up_branches
+from revcol_backbone.export.layers import replace_adaptive_pools, replace_long_up_branches
 from revcol_backbone.ic.folding import fold_batch_norms
 
 PARTS = ('backbone', 'segmentor', 'detector')

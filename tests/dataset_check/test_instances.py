@@ -37,7 +37,7 @@ def test_annotations_of_another_data_set_are_told_by_their_categories(name, cate
     edit(path, lambda content: content.update(categories=categories()))
     problem = only_problem(name, tree)
     assert 'annotations of another data set' in problem
-    assert f'{path} holds' in problem
+    assert f'{path} has' in problem
     assert 'it has 365' in problem or 'it has 80' in problem
 
 
@@ -57,7 +57,7 @@ def test_annotations_of_the_other_split_are_told(name, tree):
     val.write_bytes(train.read_bytes())
     count, images = problems_of(name, tree)
     assert 'lists 3 images where' in count
-    assert 'holds none of the images' in images
+    assert 'has none of the images' in images
     assert 'another split' in images
 
 
@@ -94,21 +94,21 @@ def test_a_cut_annotation_file_is_told(tmp_path):
     make_coco_tree(tmp_path)
     path = tmp_path / 'annotations/instances_val2017.json'
     cut(path)
-    assert f'{path} is truncated or no JSON file' in only_problem('coco', tmp_path)
+    assert f'{path} is truncated or not a JSON file' in only_problem('coco', tmp_path)
 
 
 @pytest.mark.parametrize('content', [[], {'images': [], 'categories': []}])
 def test_a_file_without_instance_annotations_is_told(content, tmp_path):
     make_coco_tree(tmp_path)
     (tmp_path / 'annotations/instances_val2017.json').write_text(json.dumps(content))
-    assert 'holds no instance annotations' in only_problem('coco', tmp_path)
+    assert 'has no instance annotations' in only_problem('coco', tmp_path)
 
 
 def test_an_entry_without_what_the_format_asks_for_is_told(tmp_path):
     make_coco_tree(tmp_path)
     path = tmp_path / 'annotations/instances_val2017.json'
     edit(path, lambda content: content['annotations'][0].pop('image_id'))
-    assert "not in the COCO format: an entry lacks or misuses 'image_id'" in only_problem(
+    assert 'not in the COCO format: annotations lack or misuse image_id of 1' in only_problem(
         'coco', tmp_path
     )
 
@@ -119,7 +119,7 @@ def test_an_entry_without_what_the_format_asks_for_is_told(tmp_path):
         ('category_id', 12, 'category id 12'),
         ('image_id', 5, 'image id 5'),
         ('bbox', [400, 5, 20, 10], 'outside of'),
-        ('bbox', [4, 5, -20, 10], 'outside of'),
+        ('bbox', [4, 5, -20, 10], 'has no width or height'),
     ],
 )
 def test_an_annotation_that_fits_nothing_is_told(entry, value, words, tmp_path):

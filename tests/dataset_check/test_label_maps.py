@@ -1,8 +1,9 @@
 """What the check says about label maps and their images."""
 
 import pytest
+from PIL import Image
 
-from revcol_backbone.dataset_check import LAYOUTS
+from revcol_backbone.dataset_check import LAYOUTS, check_label_map_dataset
 from tests.dataset_trees import (
     TREES,
     make_ade20k_tree,
@@ -39,7 +40,7 @@ def test_labels_of_another_data_set_are_told(name, values, first, tree):
     path = next(iter(sorted(path.parent.glob(f'*{LAYOUTS[name].label_suffix}'))))
     write_labels(path, values)
     problem = only_problem(name, tree)
-    assert f'{path} holds the labels {first}, ' in problem
+    assert f'{path} has the labels {first}, ' in problem
     assert 'another data set' in problem
 
 
@@ -72,3 +73,49 @@ def test_label_maps_of_the_other_split_are_told(tmp_path):
     (tmp_path / 'annotations/old').rename(tmp_path / 'annotations/training')
     for problem in problems_of('ade20k', tmp_path):
         assert 'they are of different splits' in problem
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three images and label maps of a data set of one's own."""
+    for number in range(3):
+        write_image(tmp_path / f'images/a/{number}.jpg')
+        write_labels(tmp_path / f'labels/a/{number}.png', (0, 1, 255))
+    return tmp_path / 'images', tmp_path / 'labels'
+
+
+def problem_with(folders, **options):
+    (problem,) = check_label_map_dataset(*folders, **options).problems
+    return problem
+
+
+def test_label_maps_of_ones_own_are_checked(folders):
+    report = check_label_map_dataset(*folders, classes=2)
+    assert report.problems == []
+    assert report.findings == ['3 images, 3 label maps, 3 pairs decoded']
+
+
+def test_faults_of_ones_own_label_maps_are_problems(folders):
+    images, labels = folders
+    assert 'images is not a folder' in problem_with((images / 'images', labels))
+    (labels / 'a/2.png').unlink()
+    assert '1 images have no partner of the same name' in problem_with(folders)
+    write_labels(labels / 'a/2.png', (0, 7))
+    assert '2.png has the labels 7' in problem_with(folders, classes=2)
+    write_labels(labels / 'a/2.png', (0, 1), width=20)
+    assert 'is 20 x 40 pixels, its image 48 x 40' in problem_with(folders)
+
+
+def test_label_maps_without_any_class_are_a_problem(folders):
+    for path in folders[1].rglob('*.png'):
+        write_labels(path, (255,))
+    assert 'none of 3 label maps has a pixel of any class' in problem_with(folders)
+
+
+def test_an_image_that_training_would_rotate_away_from_its_labels_is_a_problem(folders):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (48, 40)).save(folders[0] / 'a/1.jpg', exif=exif)
+    assert '1 images have an EXIF orientation (1.jpg)' in problem_with(folders)
+    write_labels(folders[1] / 'a/1.png', (0, 1), width=40, height=48)
+    assert check_label_map_dataset(*folders).problems == []

@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from revcol_backbone.demo.events import FORGOTTEN, INVITATION, DemoEvents
-from revcol_backbone.demo.memory import ImageMemory
+from revcol_backbone.demo.events import FORGOTTEN, INVITATION, DemoEvents, ImageMemory
 from revcol_backbone.demo.predicted_image import LARGEST_SIDE, SMALLEST_SIDE
 from revcol_backbone.inference import load_predictor
 from tests.configs import ROOT, build_model, load_config

@@ -11,7 +11,7 @@ from torch import nn
 
 from revcol_backbone.column import UpBranch
 from revcol_backbone.export import load_onnx, trace, write_onnx
-from revcol_backbone.export.up_branch import replace_long_up_branches
+from revcol_backbone.export.layers import replace_long_up_branches
 
 
 class UpBranches(nn.Module):

@@ -10,6 +10,7 @@ from tests.dataset_trees import (
     only_problem,
     problems_of,
 )
+from tests.tiny_data import make_coco
 from tests.tools.commands import error_of
 from tools.check_dataset import main
 
@@ -73,7 +74,7 @@ def test_an_empty_folder_is_one_sentence_that_says_where_to_get_the_data(name, t
 
 @every_data_set
 def test_a_missing_folder_is_one_sentence(name, tmp_path):
-    assert 'is no folder' in only_problem(name, tmp_path / 'missing')
+    assert 'is not a folder' in only_problem(name, tmp_path / 'missing')
 
 
 @every_data_set
@@ -114,3 +115,18 @@ def test_an_option_that_makes_no_sense_is_one_sentence(tmp_path):
         (['--counts', '3'], '1 counts were given for 2 splits'),
     ):
         assert words in error_of(main, 'coco', tmp_path, *options)
+
+
+def test_a_data_set_of_ones_own_is_checked_by_its_parts(tmp_path, capsys):
+    make_coco(tmp_path, images=2)
+    assert main(['coco-format', str(tmp_path / 'train.json'), str(tmp_path / 'train')]) == 0
+    assert capsys.readouterr().out.endswith('is complete\n')
+    assert main(['label-maps', str(tmp_path / 'train'), str(tmp_path / 'val'), '--classes', '2'])
+    assert 'label maps has a pixel' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments', [['coco', 'a', 'b'], ['label-maps', 'a']])
+def test_another_number_of_paths_is_an_error(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert 'path' in capsys.readouterr().err

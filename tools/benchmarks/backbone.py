@@ -31,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from revcol_backbone import VARIANTS, RevCol
-from revcol_backbone.analysis.fixtures import make_trained_like
+from revcol_backbone.analysis.fixtures import randomize_like_trained
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     image = torch.randn(arguments.batch_size, 3, *arguments.shape)
-    trained = make_trained_like(RevCol(arguments.arch)).eval()
+    trained = randomize_like_trained(RevCol(arguments.arch)).eval()
     with torch.inference_mode():
         forms = make_forms(trained, image, arguments.compile)
         bar = ProgressBar(arguments.warmup + arguments.rounds)

@@ -16,9 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,12 +31,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.involution import Involution, RedNet, gathered, shifted
 
 MEBIBYTE = 2**20
-# The size of the issue's own measurement: batch, channels, height, width, kernel, stride.
+# Batch, channels, height, width, kernel, stride.
 REFERENCE = (2, 64, 112, 112, 7, 1)
 # Batch and image; detectors pad 800 x 1333 to a multiple of 32.
 INPUTS = ((2, 224, 224), (1, 800, 1344))
@@ -193,11 +192,11 @@ def compare(size: tuple[int, ...], layers: str, device: str, rounds: int) -> Com
     return Comparison(
         size,
         layers,
-        summarize(take_turns([functools.partial(infer, each) for each in modules], rounds, device)),
-        summarize(take_turns([functools.partial(train, each) for each in modules], rounds, device)),
+        medians(take_turns([functools.partial(infer, each) for each in modules], rounds, device)),
+        medians(take_turns([functools.partial(train, each) for each in modules], rounds, device)),
         peak_memory(functools.partial(train, unfolded), device),
         peak_memory(functools.partial(train, layer), device),
-        dict(zip(forms, map(statistics.median, zip(*alone, strict=True)), strict=True)),
+        {name: summarize(own).median for name, own in zip(forms, alone, strict=True)},
     )
 
 
@@ -210,27 +209,17 @@ def implementations(device: str) -> dict[str, ModuleType]:
     return {'Triton': triton_kernels, 'shifted': shifted}
 
 
-def take_turns(calls: list[Callable], rounds: int, device: str) -> list[tuple[float, ...]]:
+def take_turns(calls: list[Callable], rounds: int, device: str) -> list[list[float]]:
     """Milliseconds of every call in each round, after one round to warm up."""
-    times = [tuple(measure(call, device) for call in calls) for _ in range(rounds + 1)]
-    return times[1:]
+    seconds = time_in_turns(calls, rounds, warmup=1, device=torch.device(device))
+    return [[1e3 * value for value in own] for own in seconds]
 
 
-def measure(call: Callable[[], object], device: str) -> float:
-    synchronize(device)
-    start = time.perf_counter()
-    call()
-    synchronize(device)
-    return (time.perf_counter() - start) * 1e3
-
-
-def summarize(times: list[tuple[float, ...]]) -> Timing:
+def medians(times: list[list[float]]) -> Timing:
     """Medians of the three times, and of the ratios within a round."""
-    return Timing(
-        *map(statistics.median, zip(*times, strict=True)),
-        statistics.median(unfolded / ours for unfolded, ours, _ in times),
-        statistics.median(unfolded / kernels for unfolded, _, kernels in times),
-    )
+    unfolded, ours, kernels = times
+    columns = (*times, paired_ratios(unfolded, ours), paired_ratios(unfolded, kernels))
+    return Timing(*(summarize(column).median for column in columns))
 
 
 def peak_memory(run: Callable[[], None], device: str) -> float:
@@ -248,11 +237,6 @@ def peak_memory(run: Callable[[], None], device: str) -> float:
             now += event.nbytes()
             peak = max(peak, now)
     return peak / MEBIBYTE
-
-
-def synchronize(device: str) -> None:
-    if device != 'cpu':
-        torch.cuda.synchronize(device)
 
 
 def format_table(rows: list[Comparison], arguments: argparse.Namespace) -> str:

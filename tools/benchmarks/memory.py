@@ -12,10 +12,9 @@ ratio to plain training is the median of the ratios of each turn.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import statistics
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +25,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from revcol_backbone import VARIANTS, RevCol
-from revcol_backbone.analysis.fixtures import make_trained_like
+from revcol_backbone.analysis.fixtures import randomize_like_trained
 from revcol_backbone.analysis.memory import LiveBytes
+from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure_columns(columns: int, arguments: argparse.Namespace) -> list[Measurement]:
     """Train one step in every mode, in turns, on the same weights and image."""
     arch = {'channels': arguments.channels, 'layers': arguments.layers, 'columns': columns}
-    model = make_trained_like(RevCol(arch)).to(arguments.device)
+    model = randomize_like_trained(RevCol(arch)).to(arguments.device)
     image = torch.randn(arguments.batch, 3, *arguments.size, device=arguments.device)
     modes = list(dict.fromkeys(['plain', *arguments.modes]))
     peaks, gradients = {}, {}
@@ -88,19 +88,16 @@ def measure_columns(columns: int, arguments: argparse.Namespace) -> list[Measure
         peaks[mode] = peak_bytes(model, mode, image)
         gradients[mode] = torch.cat([p.grad.flatten().cpu() for p in model.parameters()])
     reference = gradients['plain']
-    seconds: dict[str, list[float]] = {mode: [] for mode in modes}
-    for _ in range(arguments.rounds):
-        for mode in modes:
-            seconds[mode].append(step_seconds(model, mode, image))
+    steps = [functools.partial(train_step, model, mode, image) for mode in modes]
+    timed = time_in_turns(steps, arguments.rounds, warmup=0, device=image.device)
+    seconds = dict(zip(modes, timed, strict=True))
     return [
         Measurement(
             columns=columns,
             mode=mode,
             peak_mib=peaks[mode] / MEBIBYTE,
-            step_seconds=statistics.median(seconds[mode]),
-            time_ratio=statistics.median(
-                own / plain for own, plain in zip(seconds[mode], seconds['plain'], strict=True)
-            ),
+            step_seconds=summarize(seconds[mode]).median,
+            time_ratio=summarize(paired_ratios(seconds[mode], seconds['plain'])).median,
             gradient_error=((gradients[mode] - reference).norm() / reference.norm()).item(),
         )
         for mode in modes
@@ -139,19 +136,6 @@ def peak_bytes(model: RevCol, mode: str, image: Tensor) -> int:
             train_step(model, mode, image)
         peak = live.peak
     return peak - sum(parameter.grad.nbytes for parameter in model.parameters())
-
-
-def step_seconds(model: RevCol, mode: str, image: Tensor) -> float:
-    synchronize(image.device)
-    start = time.perf_counter()
-    train_step(model, mode, image)
-    synchronize(image.device)
-    return time.perf_counter() - start
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def print_table(results: Iterable[Measurement]) -> None:

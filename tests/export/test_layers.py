@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from revcol_backbone.export.adaptive_pool import SymbolicAdaptiveAvgPool2d, replace_adaptive_pools
+from revcol_backbone.export.layers import SymbolicAdaptiveAvgPool2d, replace_adaptive_pools
 
 
 @pytest.mark.parametrize('bins', [1, 2, 3, 6, (2, 5)])
