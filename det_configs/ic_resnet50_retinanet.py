@@ -1,0 +1,8 @@
+# RetinaNet with IC-ResNet-50-FPN, 1x schedule. Ours: nothing is published.
+_base_ = [
+    'mmdet::_base_/models/retinanet_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    './_base_/ic_resnet50.py',
+]
+model = dict(backbone=_base_.ic_resnet50)
+optim_wrapper = dict(optimizer=dict(lr=0.01))
