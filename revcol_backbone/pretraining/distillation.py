@@ -7,7 +7,6 @@ schedule are our reading.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from revcol_backbone.checkpoints.reading import list_first, read_weights
+from revcol_backbone.checkpoints.sources import locate_checkpoint
 from revcol_backbone.checkpoints.state_dict import shapes_of
 from revcol_backbone.pretraining.classes import number_of_classes
 
@@ -36,7 +36,8 @@ class WeakLogitDistillation(BaseModel):
         student: Config of the classifier to train: ``RevColClassifier``, or mmpretrain's
             ``ImageClassifier`` with any backbone.
         teacher: Config of a trained classifier with the same classes.
-        teacher_checkpoint: The teacher's weights, all of them.
+        teacher_checkpoint: The teacher's weights, all of them: a path, or an ``http(s)`` address
+            that is downloaded once.
         temperature: T, above 0. Default 1.
         coefficient: c(0), above 0. Default 1.
         fraction: Share of the training after which the teacher is silent, above 0 and at most 1.
@@ -67,7 +68,7 @@ class WeakLogitDistillation(BaseModel):
         self.coefficient = _check_above_zero('coefficient', coefficient)
         self.fraction = _check_above_zero('fraction', fraction, most=1)
         self.student = student
-        teacher = load_teacher(teacher, Path(teacher_checkpoint))
+        teacher = load_teacher(teacher, teacher_checkpoint)
         _check_classes(number_of_classes(teacher), number_of_classes(student))
         # No child module: it is neither trained nor saved.
         object.__setattr__(self, 'teacher', teacher)
@@ -115,19 +116,20 @@ def falling(iteration: int, iterations: int, fraction: float) -> float:
     return max(0.0, 1 - iteration / (fraction * iterations))
 
 
-def load_teacher(config: dict, checkpoint: Path) -> nn.Module:
+def load_teacher(config: dict, checkpoint: str) -> nn.Module:
     """Build a classifier with the weights of a file, frozen and in evaluation mode.
+
+    Args:
+        config: Of the classifier.
+        checkpoint: A path, or an ``http(s)`` address that is downloaded once.
 
     Raises:
         FileNotFoundError: There is no such file.
+        ConnectionError: It could not be downloaded.
         ValueError: It is not a checkpoint, or not of this classifier.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(
-            f"{checkpoint} is not a file; give the teacher's checkpoint as `teacher_checkpoint`."
-        )
     teacher = MODELS.build(config)
-    weights = read_weights(checkpoint)
+    weights = read_weights(locate_checkpoint(checkpoint))
     found, expected = shapes_of(weights), shapes_of(teacher.state_dict())
     if found != expected:
         wrong = [key for key in found | expected if found.get(key) != expected.get(key)]

@@ -125,3 +125,14 @@ def test_a_teacher_of_other_classes_is_refused(checkpoint: Path) -> None:
 def test_numbers_out_of_range_are_refused(checkpoint: Path, setting: dict) -> None:
     with pytest.raises(ValueError, match='is not allowed; give a number above 0'):
         MODELS.build(wrapping(REVCOL, checkpoint, **setting))
+
+
+def test_an_ic_resnet_learns_from_its_basic_model(checkpoint: Path) -> None:
+    from revcol_backbone.ic import ICConv2d, classification  # noqa: F401
+
+    config = wrapping(dict(RESNET, backbone=dict(RESNET['backbone'], type='ICResNet')), checkpoint)
+    wrapper = MODELS.build(config)
+    assert any(isinstance(module, ICConv2d) for module in wrapper.student.modules())
+    assert not any(isinstance(module, ICConv2d) for module in wrapper.teacher.modules())
+    at(0)
+    assert wrapper(*batch(), mode='loss')['loss_distillation'] > 0

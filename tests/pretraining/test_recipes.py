@@ -141,3 +141,24 @@ def numbers_of(config: Config) -> dict:
         supervised=model.get('intermediate_supervision', True),
         mixed='train_cfg' in model,
     )
+
+
+@pytest.mark.parametrize(
+    ('name', 'student', 'teacher'),
+    [
+        ('revcol_t_in1k_distilled', 'tiny', 'base'),
+        ('ic_resnet50_in1k_distilled', 'ICResNet', 'ResNet'),
+    ],
+)
+def test_distilled_recipes_are_the_plain_ones_with_a_teacher(
+    name: str, student: str, teacher: str
+) -> None:
+    config = load_config(f'cls_configs/{name}.py')
+    plain = load_config(f'cls_configs/{name.removesuffix("_distilled")}.py')
+    model = config.pop('model')
+    assert model.type == 'WeakLogitDistillation'
+    assert model.student == plain.pop('model')
+    found = [part.get('arch') or part.backbone.type for part in (model.student, model.teacher)]
+    assert found == [student, teacher]
+    config.pop('teacher')
+    assert config.to_dict() == plain.to_dict()
