@@ -10,6 +10,8 @@ its middle is taken. Written are
 
 - features_NAME.png: every level of every column for the first images. Bright is where the
   channels differ most from their mean over the image;
+- reconstructions_NAME.png, where the model is a RevColClassifier with intermediate supervision: the
+  pictures that its decoders rebuild from the columns, beside the input;
 - cka.png, cka.json: linear CKA (unbiased, over minibatches) of every level of every column with
   (a) the input, the pixels as the network receives them, and (b) the final prediction: of a
   segmentor its scores of every class at every pixel. A detector's boxes and a bare backbone have no
@@ -35,6 +37,7 @@ from revcol_backbone import RevCol
 from revcol_backbone.analysis.cka import MinibatchCKA, split_evenly
 from revcol_backbone.analysis.columns import watch_columns
 from revcol_backbone.analysis.network_input import cover, describe_batch, find_images, make_batch
+from revcol_backbone.analysis.reconstructions import draw_reconstructions, rebuilds
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.column import Features
@@ -88,6 +91,10 @@ def visualize(args: argparse.Namespace) -> None:
             maps = [[spread(level[index - batch[0]]) for level in levels] for levels in columns]
             figure = draw_features(images[index - batch[0]], maps, paths[index].name)
             written.append(save(figure, args.out / f'features_{paths[index].stem}.png'))
+            if rebuilds(revcol, inputs):
+                image = inputs[index - batch[0]]
+                figure = draw_reconstructions(revcol, image, paths[index].name)
+                written.append(save(figure, args.out / f'reconstructions_{paths[index].stem}.png'))
         progress.update(len(batch))
     print(file=sys.stderr)
 

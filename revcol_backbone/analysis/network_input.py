@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from revcol_backbone.inference.media import IMAGE_EXTENSIONS
+from revcol_backbone.revcol import RevCol
 
 # For a bare backbone: RGB, ImageNet's, as in all of this project's configs.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -62,7 +63,8 @@ def make_batch(model: nn.Module, images: Sequence[np.ndarray], device: torch.dev
 
     Args:
         model: A detector or segmentor, whose ``data_preprocessor`` normalizes and pads; a bare
-            backbone gets RGB with ImageNet's mean and standard deviation.
+            backbone, and a classifier, whose pipeline normalizes, get RGB with ImageNet's mean and
+            standard deviation.
         images: BGR, uint8, all of shape (H, W, 3).
         device: That of the model.
 
@@ -70,7 +72,7 @@ def make_batch(model: nn.Module, images: Sequence[np.ndarray], device: torch.dev
         Shape (B, 3, H, W), or larger where the config pads.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
-    if preprocessor is None:
+    if preprocessor is None or isinstance(model, RevCol):
         preprocessor = ImgDataPreprocessor(mean=MEAN, std=STD, bgr_to_rgb=True).to(device)
     inputs = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
     samples = [BaseDataElement(metainfo={'img_shape': image.shape[:2]}) for image in images]
