@@ -32,7 +32,8 @@ def apply_block(block: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
     """Apply a block by :class:`BlockFunction`, or by its modules where those do more than compute.
 
     The modules run one by one where hooks, wrappers, parametrizations or quantized weights hang on
-    them, and under compilers, tracers, ``torch.func`` and forward-mode differentiation.
+    them, under compilers, tracers, ``torch.func`` and forward-mode differentiation, and on the meta
+    device.
 
     Args:
         block: A :class:`~revcol_backbone.column.Block`.
@@ -43,7 +44,8 @@ def apply_block(block: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
         Features of shape (B, C, H, W).
     """
     modules = [getattr(block, name) for name in _MODULES]
-    if all(map(_is_ordinary, modules, _MODULES.values())) and not _is_transformed():
+    is_plain = all(map(_is_ordinary, modules, _MODULES.values())) and not _is_transformed()
+    if is_plain and not x.is_meta:  # there is no autocast to ask about on the meta device
         weights = [tensor for module in modules for tensor in (module.weight, module.bias)]
         tensors = (x, *weights, block.gamma)
         if not torch.overrides.has_torch_function(tensors):

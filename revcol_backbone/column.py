@@ -62,7 +62,11 @@ class Column(nn.Module):
         return tuple(getattr(self, f'alpha{index}') for index in range(self.num_levels))
 
     def forward(
-        self, stem: Tensor, previous: Features | None = None, keep: Keep = None
+        self,
+        stem: Tensor,
+        previous: Features | None = None,
+        keep: Keep = None,
+        count: int | None = None,
     ) -> Features:
         """Run the column.
 
@@ -70,12 +74,14 @@ class Column(nn.Module):
             stem: The stem's output, which is below level 0.
             previous: The levels of the column before; ``None`` for the first column.
             keep: Drop path factors from :meth:`draw_drop_path`; ``None`` drops nothing.
+            count: How many levels to compute, from the lowest; ``None`` for all.
 
         Returns:
             The levels of this column.
         """
         below, outputs = stem, []
-        for index, (level, alpha) in enumerate(zip(self.levels, self.alphas, strict=True)):
+        pairs = list(zip(self.levels, self.alphas, strict=True))[:count]
+        for index, (level, alpha) in enumerate(pairs):
             above = () if previous is None else previous[index + 1 :]
             below = level(below, above, keep[index] if keep else None)
             if previous is not None:
@@ -85,6 +91,13 @@ class Column(nn.Module):
                 below = below + 0 * alpha
             outputs.append(below)
         return tuple(outputs)
+
+    def remove_levels(self, first: int) -> None:
+        """Remove the levels from index ``first`` on, with their ``alpha``."""
+        for index in range(first, self.num_levels):
+            delattr(self, f'level{index}')
+            delattr(self, f'alpha{index}')
+        self.num_levels = min(first, self.num_levels)
 
     def draw_drop_path(self, x: Tensor) -> list[list[Tensor | None]] | None:
         """Draw which samples of the batch ``x`` skip which blocks; ``None`` if nothing drops.

@@ -33,7 +33,8 @@ class RevCol(BaseModule):
             checkpoint loads into a larger size by zero-padding.
         drop_path_rate: Stochastic depth rate of the last block of each column, at least 0 and
             below 1; it rises linearly from 0 over the blocks of a column. Default 0.
-        out_indices: Levels of the last column to return, of 0, 1, 2, 3. Default all.
+        out_indices: Levels of the last column to return, of 0, 1, 2, 3. Default all. Levels that
+            none of these needs are in the state dict, but not trained.
         save_memory: Recompute the columns in the backward pass instead of keeping them, so that
             training memory does not grow with their number. Evaluation is not affected.
         anchor_every: With ``save_memory``, the outputs of every ``anchor_every``-th column are
@@ -43,6 +44,7 @@ class RevCol(BaseModule):
             they stay in evaluation mode and get no gradients.
         deploy: Build the network as :meth:`switch_to_deploy` leaves it, to load weights that were
             saved after it. Default ``False``.
+        in_channels: Channels of the images. Default 3.
         block: Makes a block from its width and ``kernel_size``; called with features
             (B, C, H, W) and drop path factors (B,) or ``None``, a block gives features of the same
             shape. Default :class:`~revcol_backbone.column.Block`.
@@ -63,6 +65,7 @@ class RevCol(BaseModule):
         anchor_every: int = DEFAULT_ANCHOR_EVERY,
         frozen_columns: int = -1,
         deploy: bool = False,
+        in_channels: int = 3,
         block: Callable[[int, int], nn.Module] = Block,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -75,10 +78,11 @@ class RevCol(BaseModule):
         self.frozen_columns = _check_integer(
             'frozen_columns', frozen_columns, -1, self.arch.columns
         )
+        self.in_channels = _check_integer('in_channels', in_channels, 1, None)
         rates = _drop_path_rates(drop_path_rate, sum(self.arch.layers))
 
         self.stem = nn.Sequential(
-            nn.Conv2d(3, self.arch.channels[0], kernel_size=4, stride=4),
+            nn.Conv2d(self.in_channels, self.arch.channels[0], kernel_size=4, stride=4),
             ChannelsFirstLayerNorm(self.arch.channels[0]),
         )
         for index in range(self.arch.columns):
@@ -86,6 +90,7 @@ class RevCol(BaseModule):
         self.apply(initialize_weights)
         for module in self._frozen_modules():
             module.requires_grad_(False)
+        self._freeze_unneeded_levels()
         self.deploy = False
         if deploy:
             self.switch_to_deploy()
@@ -99,8 +104,8 @@ class RevCol(BaseModule):
         """Compute the chosen levels of the last column.
 
         Args:
-            x: Images of shape (B, 3, H, W), H and W at least 32. Sizes that are not multiples
-                of 32 are fine: every stride rounds down.
+            x: Images of shape (B, in_channels, H, W), H and W at least 32. Sizes that are not
+                multiples of 32 are fine: every stride rounds down.
 
         Returns:
             For each of ``out_indices`` a tensor (B, C[l], H / s, W / s), s = 4, 8, 16, 32.
@@ -108,18 +113,22 @@ class RevCol(BaseModule):
         Raises:
             ValueError: The input has another shape.
         """
-        _check_input(x)
+        _check_input(x, self.in_channels)
         columns = [getattr(self, f'subnet{index}') for index in range(self.columns)]
         if self.deploy:
             return self._forward_deployed(x, columns)
         stem = self.stem(x)
         keep = [column.draw_drop_path(stem) for column in columns]
-        if self.save_memory and torch.is_grad_enabled():
-            features = run_reversibly(columns, stem, keep, self.anchor_every)
-        else:
-            features = None
-            for column, column_keep in zip(columns, keep, strict=True):
-                features = column(stem, features, column_keep)
+        features, undone = None, 0
+        # A trace holds what is computed, not how to differentiate it.
+        if self.save_memory and torch.is_grad_enabled() and not torch.jit.is_tracing():
+            # A column without all its levels does not determine the one before it.
+            undone = sum(column.num_levels == LEVELS for column in columns)
+        if undone:
+            features = run_reversibly(columns[:undone], stem, keep[:undone], self.anchor_every)
+        needed = self.arch.needed_levels(max(self.out_indices) + 1)
+        for index in range(undone, self.columns):
+            features = columns[index](stem, features, keep[index], count=needed[index])
         return tuple(features[index] for index in self.out_indices)
 
     def _forward_deployed(self, x: Tensor, columns: list[DeployedColumn]) -> tuple[Tensor, ...]:
@@ -146,6 +155,33 @@ class RevCol(BaseModule):
             self.add_module(f'subnet{index}', column)
         self.deploy, self.save_memory = True, False
         self.requires_grad_(False).to(memory_format=torch.channels_last).eval()
+
+    def prune_levels(self, highest: int) -> None:
+        """Return the levels from 0 to ``highest``, and remove what they do not need.
+
+        The state dict then lacks the removed levels. A checkpoint is loaded before.
+
+        Raises:
+            RuntimeError: The network was switched to deploy.
+        """
+        if self.deploy:
+            raise RuntimeError('this RevCol was switched to deploy and cannot be pruned.')
+        self.out_indices = tuple(range(highest + 1))
+        for index, count in enumerate(self.arch.needed_levels(highest + 1)):
+            getattr(self, f'subnet{index}').remove_levels(count)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Layer id of a parameter and the number of ids, as mmpretrain's layer decay asks for them.
+
+        Args:
+            param_name: The parameter's name in the whole model. Those of heads have the last id.
+            prefix: What the names of the backbone's parameters begin with.
+        """
+        heads = sum(self.arch.layers) + self.columns
+        layer = None
+        if param_name.startswith(prefix):
+            layer = self.arch.layer_id(param_name.removeprefix(prefix))
+        return heads if layer is None else layer, heads + 1
 
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``; without one the initial weights stay."""
@@ -191,6 +227,14 @@ class RevCol(BaseModule):
             alpha_shapes=[(1, channels, 1, 1) for channels in self.arch.channels],
             drop_path_rates=[list(islice(rates, blocks)) for blocks in self.arch.layers],
         )
+
+    def _freeze_unneeded_levels(self) -> None:
+        # Data-parallel training waits for the gradient of everything that is trained.
+        for index, count in enumerate(self.arch.needed_levels(max(self.out_indices) + 1)):
+            column = getattr(self, f'subnet{index}')
+            for level, alpha in zip(column.levels[count:], column.alphas[count:], strict=True):
+                level.requires_grad_(False)
+                alpha.requires_grad_(False)
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_columns < 0:
@@ -242,11 +286,11 @@ def _check_integer(name: str, value: int, low: int, high: int | None) -> int:
     return value
 
 
-def _check_input(x: Tensor) -> None:
-    if x.ndim != 4 or x.shape[1] != 3:
+def _check_input(x: Tensor, channels: int) -> None:
+    if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f'RevCol got an input of shape {tuple(x.shape)}; it takes images of shape '
-            '(batch, 3, height, width).'
+            f'(batch, {channels}, height, width).'
         )
     if min(x.shape[-2:]) < SMALLEST_INPUT:
         raise ValueError(

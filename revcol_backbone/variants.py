@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LEVELS = 4
+_COLUMN_PARAMETER = re.compile(
+    r'subnet(?P<column>\d+)\.'
+    r'(?:alpha\d|level(?P<level>\d)\.(?:fusion|blocks\.(?P<block>\d+))\.)'
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,37 @@ class Architecture:
     layers: tuple[int, int, int, int]
     columns: int
     long_up: bool = False
+
+    def needed_levels(self, count: int) -> list[int]:
+        """How many levels each column has to compute, so that the last one has the first ``count``.
+
+        A level takes the next one of the column before it; ``long_up`` takes the last one.
+        """
+        needed = [count]
+        while len(needed) < self.columns:
+            needed.append(LEVELS if self.long_up else min(needed[-1] + 1, LEVELS))
+        return needed[::-1]
+
+    def layer_id(self, name: str) -> int | None:
+        """Layer id of a RevCol parameter: how far it is from the stem, which has 0.
+
+        A parameter of block ``b``, counted from 0 through the levels of its column, in column
+        ``i`` has the id ``1 + b + i``. Fusions take the id of their level's first block; ``alpha``
+        takes ``1 + i``.
+
+        Args:
+            name: Name within the backbone, such as ``subnet2.level0.fusion.up...``.
+
+        Returns:
+            The id, or ``None`` for a name that is not part of RevCol's published layout.
+        """
+        if name.startswith('stem.'):
+            return 0
+        match = _COLUMN_PARAMETER.match(name)
+        if match is None:
+            return None
+        level, block = int(match['level'] or 0), int(match['block'] or 0)
+        return 1 + int(match['column']) + sum(self.layers[:level]) + block
 
 
 # Paper, table 7 (T to XL) and section 4 (H).

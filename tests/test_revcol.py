@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.registry import MODELS, DefaultScope
 
-from revcol_backbone import RevCol
+from revcol_backbone import VARIANTS, RevCol
+from tests.configs import expected_layer_id
 from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
 from tests.plain_revcol import plain_revcol
 
@@ -73,6 +74,77 @@ def test_levels_come_in_the_order_asked_for() -> None:
     everything = fill(RevCol(SMALL))(x)
     chosen = fill(RevCol(SMALL, out_indices=(3, 1)))(x)
     torch.testing.assert_close(chosen, (everything[3], everything[1]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('save_memory', [False, True])
+@pytest.mark.parametrize('long_up', [False, True])
+@pytest.mark.parametrize('out_indices', [(0,), (1, 0), (0, 2), (1,), (2,), (3,)])
+def test_what_is_trained_is_what_the_returned_levels_need(
+    out_indices: tuple[int, ...], long_up: bool, save_memory: bool
+) -> None:
+    arch = {**SMALL, 'long_up': long_up}
+    whole = fill(RevCol(arch)).double()
+    model = fill(RevCol(arch, out_indices=out_indices, save_memory=save_memory)).double()
+    x = image((1, 3, 64, 64)).double()
+    expected, found = whole(x), model(x)
+    torch.testing.assert_close(found, tuple(expected[index] for index in out_indices))
+    sum(output.square().sum() for output in found).backward()
+    sum(expected[index].square().sum() for index in out_indices).backward()
+    known = dict(whole.named_parameters())
+    for name, parameter in model.named_parameters():
+        gradient = known[name].grad
+        assert parameter.requires_grad == (gradient is not None), name
+        if gradient is None:
+            assert parameter.grad is None, name
+        else:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize('highest', range(4))
+@pytest.mark.parametrize('save_memory', [False, True])
+def test_a_pruned_network_computes_the_same_and_holds_nothing_unneeded(
+    highest: int, save_memory: bool
+) -> None:
+    whole, model = fill(RevCol(SMALL)), fill(RevCol(SMALL, save_memory=save_memory))
+    model.prune_levels(highest)
+    x = image((1, 3, 64, 64))
+    found = model(x)
+    torch.testing.assert_close(found, whole(x)[: highest + 1])
+    sum(output.sum() for output in found).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert (len(model.state_dict()) < len(whole.state_dict())) == (highest < 3)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_shapes_come_from_the_meta_device(dtype: torch.dtype) -> None:
+    with torch.device('meta'):
+        model = RevCol(SMALL).to(dtype)
+    outputs = model(torch.empty(1, 3, 64, 64, device='meta', dtype=dtype))
+    assert [output.shape[1:] for output in outputs] == [
+        (channels, 16 // 2**level, 16 // 2**level)
+        for level, channels in enumerate(SMALL['channels'])
+    ]
+    assert all(output.dtype == dtype for output in outputs)
+
+
+def test_images_may_have_another_number_of_channels() -> None:
+    model = RevCol(SMALL, in_channels=4)
+    assert model(image((1, 4, 32, 32)))[0].shape == (1, 4, 8, 8)
+    with pytest.raises(ValueError, match=r'images of shape \(batch, 4, height, width\)'):
+        model(image((1, 3, 32, 32)))
+
+
+@pytest.mark.parametrize('arch', VARIANTS)
+def test_layer_depths_are_those_of_the_layer_decay(arch: str) -> None:
+    # As mmpretrain's constructor takes them: lr * rate ** (number - depth - 1).
+    with torch.device('meta'):
+        model = RevCol(arch)
+    layers, columns = VARIANTS[arch].layers, VARIANTS[arch].columns
+    last = sum(layers) + columns
+    for name, _ in model.named_parameters():
+        depth, number = model.get_layer_depth(f'backbone.{name}', 'backbone.')
+        assert (depth, number) == (expected_layer_id(name, layers), last + 1)
+    assert model.get_layer_depth('head.fc.weight', 'backbone.') == (last, last + 1)
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg'])

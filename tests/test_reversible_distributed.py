@@ -51,6 +51,14 @@ def train_data_parallel(rank: int, frozen_columns: int, parts: int) -> dict[str,
     return {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
 
 
+def train_lower_levels(save_memory: bool) -> bool:
+    """Two steps without the top level, which data-parallel training must not wait for."""
+    parallel = DistributedDataParallel(RevCol(ARCH, out_indices=(0, 1), save_memory=save_memory))
+    for _ in range(2):
+        loss(parallel(images().float())).backward()
+    return True
+
+
 def train_sharded(rank: int, kind: str) -> dict[str, Tensor]:
     """One step of plain descent; returns the whole parameters after it."""
     model = build()
@@ -77,6 +85,7 @@ def work(rank: int, folder: str) -> None:
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=PROCESSES
     )
     results = {name: train_data_parallel(rank, *how) for name, how in DATA_PARALLEL.items()}
+    results['lower levels'] = [train_lower_levels(save_memory) for save_memory in (False, True)]
     results.update({kind: train_sharded(rank, kind) for kind in SHARDED})
     torch.save(results, f'{folder}/{rank}.pth')
     dist.barrier()
@@ -105,6 +114,10 @@ def test_data_parallel_gradients_are_those_of_the_whole_batch(results: list, nam
         assert found.keys() == expected.keys()
         for key, gradient in expected.items():
             torch.testing.assert_close(found[key], gradient, rtol=1e-8, atol=1e-10)
+
+
+def test_levels_that_are_not_needed_do_not_stop_data_parallel_training(results: list) -> None:
+    assert [result['lower levels'] for result in results] == [[True, True]] * PROCESSES
 
 
 @pytest.mark.parametrize('kind', SHARDED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
@@ -12,20 +11,16 @@ from torch import nn
 
 from revcol_backbone.revcol import RevCol
 
-_COLUMN_PARAMETER = re.compile(
-    r'subnet(?P<column>\d+)\.'
-    r'(?:alpha\d|level(?P<level>\d)\.(?:fusion|blocks\.(?P<block>\d+))\.)'
-)
-
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Parameter groups whose learning rate decays from the heads towards the stem.
 
-    With D blocks in a column and N columns, a parameter with layer id ``i`` (see :func:`layer_id`)
-    learns at ``lr * decay_rate ** (D + N - i)``; D and N are read off the model. Parameters
-    outside the backbone, and those a subclass adds beyond RevCol's published layout, have the id
-    D + N and learn at ``lr``. 1-D parameters, biases and RevCol's ``alpha`` get no weight decay.
+    With D blocks in a column and N columns, a parameter with layer id ``i`` (see
+    :meth:`.Architecture.layer_id`) learns at ``lr * decay_rate ** (D + N - i)``; D and N are read
+    off the model. Parameters outside the backbone, and those a subclass adds beyond RevCol's
+    published layout, have the id D + N and learn at ``lr``. 1-D parameters, biases and RevCol's
+    ``alpha`` get no weight decay.
 
     Frozen parameters are in no group; a parameter shared under several names is taken once.
 
@@ -99,29 +94,6 @@ class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return options
 
 
-def layer_id(name: str, layers: tuple[int, ...]) -> int | None:
-    """Layer id of a RevCol parameter: how far it is from the stem, which has 0.
-
-    A parameter of block ``b``, counted from 0 through the levels of its column, in column ``i``
-    has the id ``1 + b + i``. Fusions take the id of their level's first block; ``alpha`` takes
-    ``1 + i``.
-
-    Args:
-        name: Name of the parameter within the backbone, such as ``subnet2.level0.fusion.up...``.
-        layers: Blocks in each level of one column.
-
-    Returns:
-        The id, or ``None`` for a name that is not part of RevCol's published layout.
-    """
-    if name.startswith('stem.'):
-        return 0
-    match = _COLUMN_PARAMETER.match(name)
-    if match is None:
-        return None
-    level, block = int(match['level'] or 0), int(match['block'] or 0)
-    return 1 + int(match['column']) + sum(layers[:level]) + block
-
-
 @dataclass
 class _Group:
     ids: set[int | None] = field(default_factory=set)
@@ -149,7 +121,7 @@ def _backbone_layers(model: nn.Module) -> dict[nn.Parameter, tuple[int, int]]:
     for backbone in backbones:
         last = sum(backbone.arch.layers) + backbone.columns
         for name, parameter in backbone.named_parameters():
-            id_ = layer_id(name, backbone.arch.layers)
+            id_ = backbone.arch.layer_id(name)
             if id_ is not None:
                 layers[parameter] = (id_, last - id_)
     return layers
