@@ -11,23 +11,34 @@ Importing :mod:`revcol_backbone` does not import this module, so that timm stays
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import NormMlpClassifierHead
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import (
+    adapt_input_conv,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    register_notrace_module,
+)
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from revcol_backbone.checkpoints.pretrained import load_pretrained
-from revcol_backbone.checkpoints.reading import weights_entry
-from revcol_backbone.checkpoints.sources import PUBLISHED
+from revcol_backbone.checkpoints.reading import read_weights, weights_entry
+from revcol_backbone.checkpoints.sources import PUBLISHED, locate_checkpoint
 from revcol_backbone.checkpoints.state_dict import check_match, pad_kernels, select_backbone
-from revcol_backbone.revcol import INIT_STD, RevCol
+from revcol_backbone.revcol import RevCol, initialize_weights
 from revcol_backbone.variants import LEVELS, VARIANTS
 
 IMAGENET_CLASSES = 1000
+IMAGE_CHANNELS = 3  # of ImageNet
+FIRST_CONVOLUTION = 'stem.0.weight'
+POOLS = ('avg', 'max', 'avgmax', '')
 # RevCol-XL's weights were not published.
 _PRETRAINED = {
     'tiny': 'revcol_tiny_1k.pth',
@@ -36,6 +47,8 @@ _PRETRAINED = {
     'large': 'revcol_large_22k_1kft_224.pth',
     'huge': 'revcol_huge_megdata_in1k.pth',
 }
+# Its checks look at values and its memory-saving mode is no graph: symbolic tracing calls it whole.
+register_notrace_module(RevCol)
 
 
 class RevColClassifier(nn.Module):
@@ -44,10 +57,13 @@ class RevColClassifier(nn.Module):
     Args:
         arch: As for :class:`~revcol_backbone.RevCol`.
         num_classes: Outputs of the head; 0 leaves out the last linear layer. Default 1000.
-        in_chans: Channels of the image; RevCol takes 3.
-        global_pool: ``'avg'`` (default), ``'max'`` or ``'avgmax'``.
+        in_chans: Channels of the image. Default 3.
+        global_pool: ``'avg'`` (default), ``'max'``, ``'avgmax'``, or ``''`` for none: the head then
+            works at every position.
         drop_rate: Dropout before the last linear layer. Default 0.
         drop_path_rate: Stochastic depth rate of the last block of each column. Default 0.
+        device: Device to build the model on. Default PyTorch's.
+        dtype: Floating-point type of the parameters. Default PyTorch's.
         **backbone: Further arguments of RevCol: ``kernel_size``, ``save_memory``,
             ``anchor_every``, ``frozen_columns``.
 
@@ -63,19 +79,24 @@ class RevColClassifier(nn.Module):
         global_pool: str = 'avg',
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **backbone: Any,
     ) -> None:
         super().__init__()
-        if in_chans != 3:
-            raise ValueError(f'RevCol takes images of 3 channels, not in_chans={in_chans}.')
-        if global_pool not in ('avg', 'max', 'avgmax'):
-            raise ValueError(
-                f'RevCol global_pool={global_pool!r} is not allowed; give avg, max or avgmax.'
+        _check_pool(global_pool)
+        with torch.device(device) if device is not None else nullcontext():
+            self.backbone = RevCol(
+                arch, drop_path_rate=drop_path_rate, in_channels=in_chans, **backbone
             )
-        self.backbone = RevCol(arch, drop_path_rate=drop_path_rate, **backbone)
+            channels = self.backbone.arch.channels
+            self.cls = NormMlpClassifierHead(
+                channels[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate
+            )
+            initialize_weights(self.cls.fc)
+        self.to(dtype=dtype)
         # Features pass through these, so that timm's hooks have modules to look at.
         self.levels = nn.ModuleList(nn.Identity() for _ in range(LEVELS))
-        channels = self.backbone.arch.channels
         self.feature_info = [
             {'num_chs': width, 'reduction': 4 * 2**level, 'module': f'levels.{level}'}
             for level, width in enumerate(channels)
@@ -84,17 +105,21 @@ class RevColClassifier(nn.Module):
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = channels[-1]
         self.drop_rate = drop_rate
-        self.cls = NormMlpClassifierHead(
-            self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate
-        )
-        _initialize_linear(self.cls.fc)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify images (B, 3, H, W): logits (B, num_classes), or (B, C[3]) without classes."""
+        """Classify images (B, in_chans, H, W).
+
+        Returns:
+            Logits (B, num_classes), or (B, C[3]) without classes; without pooling both at each
+            position, (B, ..., H / 32, W / 32).
+        """
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last level of the last column, (B, C[3], H / 32, W / 32)."""
+        """Compute the last level of the last column, (B, C[3], H / 32, W / 32).
+
+        A pruned model gives the highest level that it has left.
+        """
         return self._forward_levels(x)[-1]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -110,22 +135,22 @@ class RevColClassifier(nn.Module):
         output_fmt: str = 'NCHW',
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Levels of the last column, as timm's feature extractors ask for them.
+        """Compute levels of the last column, as timm's feature extractors ask for them.
 
         Args:
-            x: Images (B, 3, H, W).
-            indices: Levels, or how many of the last ones; ``None`` for all four.
+            x: Images (B, in_chans, H, W).
+            indices: Levels, or how many of the last ones; ``None`` for all that there are.
             norm: No effect: the levels have no norm of their own.
             stop_early: No effect: every level of the last column needs all columns.
             output_fmt: Only ``'NCHW'``.
-            intermediates_only: Leave out the first of the two results.
+            intermediates_only: Omit the first of the two results.
 
         Returns:
             The last level and the list of chosen levels.
         """
         if output_fmt != 'NCHW':
             raise ValueError(f'RevCol output_fmt={output_fmt!r} is not allowed; give NCHW.')
-        chosen, _ = feature_take_indices(LEVELS, indices)
+        chosen, _ = feature_take_indices(len(self.levels), indices)
         features = self._forward_levels(x)
         intermediates = [features[index] for index in chosen]
         return intermediates if intermediates_only else (features[-1], intermediates)
@@ -136,33 +161,52 @@ class RevColClassifier(nn.Module):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Drop the head, for feature extraction; every level needs the whole backbone."""
-        chosen, _ = feature_take_indices(LEVELS, indices)
+        """Remove what the chosen levels do not need: higher levels, and the head.
+
+        Args:
+            indices: Levels, or how many of the last ones.
+            prune_norm: Remove the norm of the head, and with it the head.
+            prune_head: Remove the head.
+
+        Returns:
+            The indices of the chosen levels.
+        """
+        chosen, highest = feature_take_indices(len(self.levels), indices)
+        self.backbone.prune_levels(highest)
+        self.levels = self.levels[: highest + 1]
+        self.num_features = self.head_hidden_size = self.backbone.arch.channels[highest]
         if prune_norm or prune_head:
-            self.cls = nn.Identity()
+            self.cls.reset(0, '', reset_other=True)
             self.num_classes = 0
         return chosen
 
     def get_classifier(self) -> nn.Module:
-        """The last linear layer."""
+        """Return the last linear layer."""
         return self.cls.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put in a fresh last linear layer of ``num_classes`` outputs, none for 0."""
+        """Put in a fresh last linear layer.
+
+        Args:
+            num_classes: Its outputs; 0 for none.
+            global_pool: Another pooling, as for the class; ``None`` keeps it.
+        """
+        if global_pool is not None:
+            _check_pool(global_pool)
         self.num_classes = num_classes
-        self.cls.reset(num_classes, global_pool)
-        _initialize_linear(self.cls.fc)
+        self.cls.reset(num_classes, global_pool, in_features=self.num_features)
+        initialize_weights(self.cls.fc)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Switch RevCol's memory-saving backward on or off."""
+        """Switch RevCol's memory-saving backward pass on or off."""
         self.backbone.save_memory = enable
 
     def no_weight_decay(self) -> set[str]:
-        """The parameters besides 1-D ones that take no weight decay (spec: alpha)."""
+        """Name the parameters besides 1-D ones that take no weight decay: ``alpha``."""
         return {name for name, _ in self.named_parameters() if '.alpha' in name}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """How timm groups the parameters: stem, columns or blocks, head."""
+        """Tell how timm groups the parameters: stem, columns or blocks, head."""
         block = r'^backbone\.subnet(\d+)\.level(\d+)\.blocks\.(\d+)'
         column = r'^backbone\.subnet(\d+)'
         return {
@@ -173,12 +217,18 @@ class RevColClassifier(nn.Module):
     def load_pretrained(self, checkpoint: str) -> None:
         """Load the backbone of a published file; timm calls this for ``pretrained=True``.
 
+        For images without three channels the first convolution is adapted as timm does it.
+
         Raises:
             ValueError: The model has a head for ImageNet, which would stay untrained, or the file
                 does not fit.
         """
         self.check_head(checkpoint)
-        load_pretrained(self.backbone, checkpoint)
+        if self.in_chans == IMAGE_CHANNELS:
+            load_pretrained(self.backbone, checkpoint)
+            return
+        path = locate_checkpoint(checkpoint)
+        self.backbone.load_state_dict(_fit_backbone(read_weights(path), self, path))
 
     def check_head(self, source: object) -> None:
         """Raise a ValueError if backbone weights would leave a head for ImageNet untrained."""
@@ -190,9 +240,9 @@ class RevColClassifier(nn.Module):
             )
 
     def _forward_levels(self, x: Tensor) -> list[Tensor]:
-        return [
-            level(feature) for level, feature in zip(self.levels, self.backbone(x), strict=True)
-        ]
+        features = self.backbone(x)
+        # By index, because symbolic tracing cannot iterate over what a module returns.
+        return [level(features[index]) for index, level in enumerate(self.levels)]
 
 
 def fit_weights(checkpoint: Mapping[str, Any], model: RevColClassifier) -> dict[str, Tensor]:
@@ -206,9 +256,7 @@ def fit_weights(checkpoint: Mapping[str, Any], model: RevColClassifier) -> dict[
     source = Path('The file for pretrained=True')
     entry = weights_entry(checkpoint, source)
     weights = checkpoint if entry is None else checkpoint[entry]
-    stored = select_backbone(weights, source)
-    fitted, _ = pad_kernels(stored, model.backbone.kernel_size)
-    check_match(stored, fitted, model.backbone.state_dict(), source)
+    fitted = _fit_backbone(weights, model, source)
     head = {f'cls.{key}': value for key, value in model.cls.state_dict().items()}
     if head.keys() <= weights.keys():
         head = {key: weights[key] for key in head}
@@ -217,10 +265,23 @@ def fit_weights(checkpoint: Mapping[str, Any], model: RevColClassifier) -> dict[
     return {f'backbone.{key}': value for key, value in fitted.items()} | head
 
 
-def _initialize_linear(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Linear):
-        nn.init.trunc_normal_(layer.weight, std=INIT_STD)
-        nn.init.zeros_(layer.bias)
+def _fit_backbone(
+    weights: Mapping[str, Tensor], model: RevColClassifier, source: Path
+) -> dict[str, Tensor]:
+    stored = select_backbone(weights, source)
+    first = stored.get(FIRST_CONVOLUTION)
+    if first is not None and first.shape[1] == IMAGE_CHANNELS != model.in_chans:
+        stored[FIRST_CONVOLUTION] = adapt_input_conv(model.in_chans, first)
+    fitted, _ = pad_kernels(stored, model.backbone.kernel_size)
+    check_match(stored, fitted, model.backbone.state_dict(), source)
+    return fitted
+
+
+def _check_pool(global_pool: str) -> None:
+    if global_pool not in POOLS:
+        raise ValueError(
+            f"RevCol global_pool={global_pool!r} is not allowed; give avg, max, avgmax or ''."
+        )
 
 
 def _default_cfg(arch: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from timm.optim import param_groups_weight_decay
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import revcol_backbone.integrations.timm as timm_models
 from revcol_backbone import VARIANTS, RevCol, load_pretrained
@@ -126,6 +127,61 @@ def test_the_classifier_can_be_replaced_and_removed():
     assert (model.num_classes, model(image()).shape) == (0, (2, 32))
 
 
+def test_without_pooling_the_head_works_at_every_position():
+    model = timm.create_model('revcol_tiny', num_classes=7, global_pool='').eval()
+    assert model(image()).shape == (2, 7, 2, 2)
+    model.reset_classifier(0)
+    assert model(image()).shape == (2, 32, 2, 2)
+    model.reset_classifier(5, 'avg')
+    assert model(image()).shape == (2, 5)
+    with pytest.raises(ValueError, match="global_pool='middle' is not allowed"):
+        model.reset_classifier(5, 'middle')
+
+
+def test_a_model_is_built_on_a_device_in_a_dtype():
+    model = timm.create_model('revcol_tiny', device='meta', dtype=torch.bfloat16)
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {('meta', torch.bfloat16)}
+
+
+@pytest.mark.parametrize('level', range(4))
+@pytest.mark.parametrize('prune_norm', [False, True])
+def test_pruning_removes_what_the_chosen_levels_do_not_need(level, prune_norm):
+    model = timm.create_model('revcol_tiny').eval()
+    expected = model.forward_intermediates(image(), indices=[level], intermediates_only=True)
+    assert model.prune_intermediate_layers([level], prune_norm=prune_norm) == [level]
+    features = model.forward_features(image())
+    assert features.shape[1] == model.num_features == TINY['channels'][level]
+    features.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert len(expected) == 1
+    assert model(image()).shape == features.shape
+
+
+def test_pruning_keeps_the_values():
+    model, x = timm.create_model('revcol_tiny').eval(), image()
+    _, expected = model.forward_intermediates(x)
+    model.prune_intermediate_layers([0, 1])
+    last, found = model.forward_intermediates(x, indices=[0, 1])
+    torch.testing.assert_close(found, expected[:2])
+    assert torch.equal(last, found[1])
+
+
+def test_a_symbolic_trace_computes_the_same():
+    model = timm.create_model('revcol_tiny', num_classes=5).eval()
+    leaves = timm.models.get_notrace_modules()
+    extract = create_feature_extractor(model, ['cls.fc'], tracer_kwargs={'leaf_modules': leaves})
+    x = image()
+    torch.testing.assert_close(extract(x)['cls.fc'], model(x))
+
+
+@pytest.mark.parametrize('save_memory', [False, True])
+def test_a_recorded_trace_computes_the_same(save_memory):
+    model = timm.create_model('revcol_tiny', num_classes=5, save_memory=save_memory).eval()
+    traced = torch.jit.trace(model, image())
+    x = image()
+    torch.testing.assert_close(traced(x), model(x))
+
+
 def test_intermediates_come_with_the_last_level():
     model = timm.create_model('revcol_tiny').eval()
     last, levels = model.forward_intermediates(image(), indices=[0, 3])
@@ -159,7 +215,7 @@ def test_alpha_takes_no_weight_decay_in_timms_optimizers():
 @pytest.mark.parametrize(
     ('options', 'words'),
     [
-        ({'in_chans': 1}, 'takes images of 3 channels, not in_chans=1'),
+        ({'in_chans': 0}, 'in_channels=0 is not allowed'),
         ({'global_pool': 'middle'}, "global_pool='middle' is not allowed"),
         ({'drop_path_rate': 1.5}, 'drop_path_rate=1.5'),
     ],
@@ -195,6 +251,28 @@ def test_pretrained_loads_the_backbone_of_a_published_file(
     loaded = getattr(model, 'model', model).backbone.state_dict()
     for key, value in source.state_dict().items():
         assert torch.equal(loaded[key], value)
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_pretrained_weights_are_adapted_to_other_images_as_timm_does(
+    channels, published, tmp_path, monkeypatch
+):
+    source, path = published
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    with serve(path.read_bytes()) as server:
+        model = timm.create_model(
+            'revcol_tiny',
+            pretrained=True,
+            num_classes=0,
+            in_chans=channels,
+            pretrained_cfg_overlay=dict(url=server.url(path.name)),
+        )
+    first = source.stem[0].weight
+    expected = first.sum(1, keepdim=True)
+    if channels == 4:
+        expected = torch.cat([first, first[:, :1]], dim=1) * 3 / 4
+    torch.testing.assert_close(model.backbone.stem[0].weight, expected)
+    assert model(torch.rand(1, channels, 64, 64)).shape == (1, 32)
 
 
 def test_a_classifier_trained_here_loads_with_its_head(tmp_path):
@@ -235,11 +313,12 @@ def test_the_weights_of_a_timm_model_load_into_the_backbone(tmp_path):
     assert torch.equal(backbone.stem[0].weight, model.backbone.stem[0].weight)
 
 
-def test_no_other_module_of_the_package_needs_timm():
+def test_detection_and_segmentation_do_not_need_timm():
     package = Path(timm_models.__file__).parents[1]
     importing = [
         path.relative_to(package).as_posix()
         for path in package.rglob('*.py')
         if re.search(r'^\s*(from|import) [\w.]*timm', path.read_text(), re.MULTILINE)
     ]
-    assert importing == ['integrations/timm.py']
+    # Pre-training is installed with timm, by the extra [cls].
+    assert sorted(importing) == ['integrations/timm.py', 'pretraining/transforms.py']

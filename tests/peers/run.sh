@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Other projects' code against this one: `mmcv` compares the operators beside mmcv-lite with mmcv's
-# own kernels. Takes its source distribution from the package index, checked by its hash, and needs
-# a C++ compiler.
-# Usage: bash tests/peers/run.sh mmcv
+# Other projects' code against this one. `mmcv` compares the operators beside mmcv-lite with mmcv's
+# own kernels, which needs a C++ compiler. `timm` runs timm's own tests on our models: those of
+# timm_passing.txt have to pass. Both take the project's source distribution from the package index,
+# checked by its hash.
+# Usage: bash tests/peers/run.sh [mmcv | timm]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . tools/environment.sh
@@ -24,10 +25,24 @@ compare_mmcv() {
     MMCV_SOURCE="$folder/mmcv-2.1.0" python -m pytest -q tests/peers/compare_mmcv.py
 }
 
-case "${1:-}" in
+test_timm() {
+    unpack timm 1.0.31 baa0b333339c46d3d6d4965d99b69f5053afed71210e8f433d7ea5ee6a18f0ec
+    # Alone in a folder: the name of timm's own, tests, is that of this project's.
+    mkdir "$folder/timm"
+    cp "$folder/timm-1.0.31/tests/test_models.py" "$folder/timm"
+    PYTHONPATH=. python -m pytest -q -W ignore -p tests.peers.timm_models --noconftest \
+        -c /dev/null --rootdir "$folder/timm" "$folder/timm/test_models.py"
+}
+
+case "${1:-all}" in
     mmcv) compare_mmcv ;;
+    timm) test_timm ;;
+    all)
+        compare_mmcv
+        test_timm
+        ;;
     *)
-        echo "error: give mmcv, not '${1:-}'" >&2
+        echo "error: give mmcv or timm, not '$1'" >&2
         exit 2
         ;;
 esac
