@@ -19,6 +19,12 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((CORES < 4 ? 1 : CORES < 8 ? CORES /
 main() {
     mkdir -p "$WORK_DIR"
     timed data python tools/make_digits_dataset.py --out "$DATA_DIR"
+    for split in train val; do
+        python tools/check_dataset.py coco-format \
+            "$DATA_DIR/annotations/instances_$split.json" "$DATA_DIR/images/$split"
+        python tools/check_dataset.py label-maps \
+            "$DATA_DIR/images/$split" "$DATA_DIR/annotations/$split" --classes 11
+    done
     check_made_from "$WORK_DIR/cascade" det_configs/quickstart_cascade.py
     check_made_from "$WORK_DIR/upernet" seg_configs/quickstart_upernet.py
     stage=training stage_start=$SECONDS

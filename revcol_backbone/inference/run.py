@@ -19,7 +19,7 @@ from rich.progress import Progress
 from revcol_backbone.inference.media import Input, find_inputs, read_image
 from revcol_backbone.inference.predictor import SCORE_THRESHOLD, Predictor
 from revcol_backbone.inference.results import OutputFolder, Predicted, Results, earlier_results
-from revcol_backbone.inference.video import VideoReader
+from revcol_backbone.inference.video import NO_H264, VideoReader, av
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Outcome:
         done: Files that have results.
         earlier: How many of them had results before the run.
         failures: A sentence for each file that has none.
-        warnings: A sentence for each video that may be truncated.
+        warnings: A sentence for each video that may be truncated, or about the format of videos.
         skipped: Files of the folder that are neither images nor videos.
         summary: The file about all results, if there are any.
     """
@@ -92,6 +92,8 @@ def predict_files(
         for item in todo:
             if item.is_video:
                 run.predict_video(item)
+    if av is None and visualizations and any(item.is_video for item in outcome.done):
+        outcome.warnings.append(NO_H264)
     outcome.done.sort()
     if outcome.done:
         outcome.summary = results.write_summary(outcome.done)

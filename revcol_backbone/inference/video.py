@@ -1,8 +1,10 @@
-"""Reading and writing videos frame by frame with OpenCV."""
+"""Reading videos frame by frame with OpenCV, and writing them with PyAV or OpenCV."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,16 @@ import numpy as np
 
 from revcol_backbone.inference.media import check_regular_file
 
+try:
+    import av
+except ImportError:  # optional
+    av = None
+
+H264_QUALITY = 20  # constant rate factor: 0 is lossless, 23 the default of x264
+NO_H264 = (
+    'the videos are MPEG-4 Part 2, which browsers do not play; run '
+    "`pip install 'revcol-backbone[video]'` for H.264"
+)
 DEFAULT_RATE = 25.0  # frames per second, where a file does not tell
 
 
@@ -51,58 +63,113 @@ class VideoReader:
 
 
 class VideoWriter:
-    """An MPEG-4 file that is written image by image in a ``with`` block.
+    """An ``.mp4`` file that is written image by image in a ``with`` block.
+
+    With PyAV installed it is H.264, which browsers play; otherwise OpenCV writes MPEG-4 Part 2.
 
     Args:
         path: The file, which ends in ``.mp4``.
         rate: Frames per second.
+
+    Raises:
+        OSError: The file cannot be created.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        _check_name(path)
+        path.open('wb').close()  # unlike the encoders, this says why it fails
         self._path = path
-        self._rate = rate
-        self._writer: cv2.VideoWriter | None = None
+        self._encoder = (_OpenCVEncoder if av is None else _PyAVEncoder)(path, rate)
         self._frames = 0
 
     def add(self, image: np.ndarray) -> None:
         """Append an image: BGR, uint8 of shape (H, W, 3), all of one size.
 
         Raises:
-            OSError: The file cannot be opened.
+            OSError: The file cannot be written.
         """
-        # The codec needs even sides.
+        # Both codecs need even sides.
         padding = [(0, side % 2) for side in image.shape[:2]]
-        image = np.pad(image, [*padding, (0, 0)], mode='edge')
-        if self._writer is None:
-            code = cv2.VideoWriter_fourcc(*'mp4v')
-            size = image.shape[1::-1]
-            self._writer = cv2.VideoWriter(str(self._path), code, self._rate, size)
-        if not self._writer.isOpened():
-            raise OSError(f'OpenCV cannot write the video {self._path}; use --no-visualizations.')
-        self._writer.write(image)
+        self._encoder.add(np.pad(image, [*padding, (0, 0)], mode='edge'))
         self._frames += 1
 
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def close(self) -> None:
         """Finish the file and read it back, because OpenCV does not report a full disk.
 
         Raises:
             OSError: Images are missing from the file.
         """
-        if self._writer is None:
-            return
-        self._writer.release()
-        if kind is not None:
-            return
+        self._encoder.close()
         written = count_frames(self._path)
         if written != self._frames:
             raise OSError(
                 f'{self._path.name} has {written} of {self._frames} frames after writing; free '
                 'space on the disk, or use --no-visualizations.'
             )
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            with contextlib.suppress(OSError):
+                self._encoder.close()
+
+
+class _OpenCVEncoder:
+    def __init__(self, path: Path, rate: float) -> None:
+        _check_name(path)
+        self.path = path
+        self.rate = rate
+        self.writer: cv2.VideoWriter | None = None
+
+    def add(self, image: np.ndarray) -> None:
+        if self.writer is None:
+            code = cv2.VideoWriter_fourcc(*'mp4v')
+            self.writer = cv2.VideoWriter(str(self.path), code, self.rate, image.shape[1::-1])
+        if not self.writer.isOpened():
+            raise OSError(f'OpenCV cannot write the video {self.path}; use --no-visualizations.')
+        self.writer.write(image)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.release()
+
+
+class _PyAVEncoder:
+    def __init__(self, path: Path, rate: float) -> None:
+        _check_name(path)
+        self.name = path.name
+        self.container = av.open(str(path), 'w')
+        self.stream = self.container.add_stream(
+            'h264', rate=Fraction(rate).limit_denominator(1001), options={'crf': str(H264_QUALITY)}
+        )
+        self.stream.pix_fmt = 'yuv420p'  # the only format that all browsers play
+        self.has_frames = False
+
+    def add(self, image: np.ndarray) -> None:
+        if not self.has_frames:
+            self.stream.height, self.stream.width = image.shape[:2]
+            self.has_frames = True
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='bgr24')
+        with self._errors():
+            self.container.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        with self._errors(), self.container:
+            if self.has_frames:
+                self.container.mux(self.stream.encode())
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise OSError(
+                f'the video {self.name} cannot be written ({error.strerror}); free space on the '
+                'disk, or use --no-visualizations.'
+            ) from error
 
 
 def count_frames(path: Path) -> int:
@@ -120,6 +187,5 @@ def _check_name(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f'the name of {str(path)!a} is not valid UTF-8, which OpenCV needs for a video; '
-            'rename it.'
+            f'the name of {str(path)!a} is not valid UTF-8, which videos need; rename it.'
         ) from None
