@@ -1,7 +1,7 @@
 # What the quickstart's detector and segmentor share: a small RevCol that trains in minutes on two
 # CPU cores, the digits' folder, loaders and the optimizer.
+_base_ = './reliable_training.py'
 custom_imports = dict(imports=['revcol_backbone'], allow_failed_imports=False)
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
 
 channels = [24, 48, 96, 192]
 width = 48

@@ -90,4 +90,4 @@ param_scheduler = [
     ),
 ]
 # With two, the newest one stays while the next is being written.
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook', max_keep_ckpts=2))

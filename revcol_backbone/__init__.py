@@ -3,10 +3,12 @@
 Importing this package, as configs do by ``custom_imports``, has these effects, and no others:
 
 - ``type='RevCol'`` (:class:`RevCol`), ``type='PortableAmpOptimWrapper'``,
-  ``constructor='RevColLayerDecayOptimWrapperConstructor'``, the hooks
-  ``type='FineTunedCheckpointHook'``, ``type='ColumnMonitorHook'`` and
-  ``type='SwitchToDeployHook'``, and the strategy ``type='RevColFSDPStrategy'`` are registered at
-  mmengine's root;
+  ``constructor='RevColLayerDecayOptimWrapperConstructor'``, the strategy
+  ``type='RevColFSDPStrategy'`` and the hooks ``type='AtomicCheckpointHook'``,
+  ``type='ColumnMonitorHook'``, ``type='ExactResumeHook'``, ``type='FineTunedCheckpointHook'``,
+  ``type='HeartbeatHook'``, ``type='NonFiniteLossHook'``, ``type='SwitchToDeployHook'`` and
+  ``type='TerminationHook'`` are registered at mmengine's root;
+- mmengine's file backend ``backend='revcol_atomic'`` is registered;
 - where mmcv comes without compiled operators, those of :mod:`revcol_backbone.mmcv_ops` are used in
   this process;
 - mmengine opens ``_base_ = 'revcol_backbone::...'`` in this process
@@ -29,10 +31,15 @@ from revcol_backbone.checkpoints.pretrained import load_pretrained
 from revcol_backbone.checkpoints.safe_globals import allow_mmengine_globals
 from revcol_backbone.engine import openmmlab_imports
 from revcol_backbone.engine.amp import PortableAmpOptimWrapper
+from revcol_backbone.engine.checkpoint_hook import AtomicCheckpointHook
 from revcol_backbone.engine.column_monitor import ColumnMonitorHook
+from revcol_backbone.engine.exact_resume import ExactResumeHook
 from revcol_backbone.engine.fsdp import RevColFSDPStrategy
+from revcol_backbone.engine.heartbeat import HeartbeatHook
 from revcol_backbone.engine.hooks import FineTunedCheckpointHook, SwitchToDeployHook
 from revcol_backbone.engine.layer_decay import RevColLayerDecayOptimWrapperConstructor
+from revcol_backbone.engine.non_finite_hook import NonFiniteLossHook
+from revcol_backbone.engine.termination import TerminationHook
 from revcol_backbone.revcol import RevCol
 from revcol_backbone.variants import VARIANTS, Architecture
 from revcol_backbone.version import __version__
@@ -44,13 +51,18 @@ allow_mmengine_globals()
 __all__ = [
     'VARIANTS',
     'Architecture',
+    'AtomicCheckpointHook',
     'ColumnMonitorHook',
+    'ExactResumeHook',
     'FineTunedCheckpointHook',
+    'HeartbeatHook',
+    'NonFiniteLossHook',
     'PortableAmpOptimWrapper',
     'RevCol',
     'RevColFSDPStrategy',
     'RevColLayerDecayOptimWrapperConstructor',
     'SwitchToDeployHook',
+    'TerminationHook',
     '__version__',
     'allow_mmengine_globals',
     'load_pretrained',

@@ -20,6 +20,14 @@ def test_fine_tuned_checkpoints_are_checked_without_naming_the_hook(path):
 
 
 @every_config
+def test_a_long_training_is_safe_without_naming_the_hooks(path):
+    config = load_config(path)
+    names = {hook.type for hook in config.custom_hooks}
+    assert names >= {'ExactResumeHook', 'NonFiniteLossHook', 'TerminationHook', 'HeartbeatHook'}
+    assert config.default_hooks.checkpoint.type == 'AtomicCheckpointHook'
+
+
+@every_config
 def test_a_test_is_single_scale_unless_asked_otherwise(path):
     pipeline = load_config(path).test_dataloader.dataset.pipeline
     assert 'TestTimeAug' not in {transform.type for transform in pipeline}

@@ -3,12 +3,13 @@ _base_ = [
     'mmdet::_base_/schedules/schedule_1x.py',
     'mmdet::_base_/default_runtime.py',
     './multi_scale_test.py',
+    '../../base_configs/reliable_training.py',
 ]
 custom_imports = dict(
     imports=['revcol_backbone.involution.detection', 'revcol_backbone.engine.instance_tta'],
     allow_failed_imports=False,
 )
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
 # The ImageNet model that the table of the reference release (d-li14/involution) links to.
 checkpoint = 'checkpoints/rednet50.pth'
 rednet50 = dict(

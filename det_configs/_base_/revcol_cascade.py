@@ -6,11 +6,12 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
     './multi_scale_test.py',
     '../../base_configs/revcol_weights.py',
+    '../../base_configs/reliable_training.py',
 ]
 custom_imports = dict(
     imports=['revcol_backbone', 'revcol_backbone.engine.instance_tta'], allow_failed_imports=False
 )
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
 
 model = dict(
     backbone=dict(_delete_=True, type='RevCol'),

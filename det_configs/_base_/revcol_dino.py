@@ -7,11 +7,12 @@ _base_ = [
     'mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py',
     './multi_scale_test.py',
     '../../base_configs/revcol_weights.py',
+    '../../base_configs/reliable_training.py',
 ]
 custom_imports = dict(
     imports=['revcol_backbone', 'revcol_backbone.engine.instance_tta'], allow_failed_imports=False
 )
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
 
 model = dict(backbone=dict(_delete_=True, type='RevCol'))
 optim_wrapper = dict(

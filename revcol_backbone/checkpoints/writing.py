@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -42,7 +44,8 @@ def write_atomically(
     # The number of a thread is unique among all threads of a machine.
     partial = path.with_name(f'{path.name}.{threading.get_native_id()}.part')
     try:
-        write(partial)
+        with _naming(path):
+            write(partial)
         if final_name is not None:
             path = path.with_name(final_name(partial))
         with partial.open('r+b') as file:
@@ -51,6 +54,17 @@ def write_atomically(
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors of the operating system name the file and not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def write_checkpoint(
@@ -90,7 +104,28 @@ def write_checkpoint(
 def _write_pickle(weights: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
     # Into an open file, because torch.save writes the name of a path into the file.
     with path.open('xb') as file:
-        torch.save({'meta': meta, 'state_dict': weights}, file)
+        recorder = _Recorder(file)
+        try:
+            torch.save({'meta': meta, 'state_dict': weights}, recorder)
+        except RuntimeError as error:
+            # In place of the disk's own error torch raises one about the archive.
+            raise recorder.error or error from None
+
+
+class _Recorder:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.flush = file.flush
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def _write_safetensors(weights: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
@@ -107,7 +142,9 @@ def _write_safetensors(weights: dict[str, Tensor], meta: dict[str, Any], path: P
     try:
         save_file(weights, path, metadata={'format': 'pt'})
     except SafetensorError as error:
-        raise OSError(f'{path} could not be written: {error}') from error
+        if number := re.search(r'os error (\d+)', str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise OSError(f'the file could not be written: {error}') from error
     path.chmod(mode)  # safetensors make files that only their owner can read
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -52,7 +53,10 @@ def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, s
         path: The file; its suffix is ``.pt2``.
         metadata: Files of text to store beside the graph.
     """
-    torch.export.save(program, path, extra_files=dict(metadata))
+    # Writing into a file itself, PyTorch aborts the process when the disk is full.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files=dict(metadata))
+    path.write_bytes(content.getbuffer())
 
 
 def load_program(path: Path) -> Callable[[Tensor], list[Tensor]]:

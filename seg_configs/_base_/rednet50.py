@@ -3,11 +3,12 @@ _base_ = [
     'mmseg::_base_/datasets/cityscapes.py',
     'mmseg::_base_/schedules/schedule_80k.py',
     'mmseg::_base_/default_runtime.py',
+    '../../base_configs/reliable_training.py',
 ]
 custom_imports = dict(
     imports=['revcol_backbone.involution.segmentation'], allow_failed_imports=False
 )
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
 # The ImageNet model that the table of the reference release (d-li14/involution) links to.
 checkpoint = 'checkpoints/rednet50.pth'
 rednet50 = dict(

@@ -8,13 +8,15 @@
 _base_ = [
     'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py',
     '../../base_configs/revcol_weights.py',
+    '../../base_configs/reliable_training.py',
 ]
 # RevCol first: where mmcv has no compiled operators, it brings those that mmdet imports.
 custom_imports = dict(
     imports=['revcol_backbone', 'revcol_backbone.engine.cudnn_determinism', 'mmdet.models'],
     allow_failed_imports=False,
 )
-custom_hooks = [dict(type='FineTunedCheckpointHook'), dict(type='CudnnDeterminismHook')]
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
+custom_hooks = [*_base_.custom_hooks, dict(type='CudnnDeterminismHook')]
 randomness = dict(seed=0, deterministic=True)
 
 model = dict(backbone=dict(_delete_=True, type='RevCol', drop_path_rate=0.3))

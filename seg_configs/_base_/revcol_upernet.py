@@ -6,12 +6,14 @@ _base_ = [
     'mmseg::_base_/schedules/schedule_160k.py',
     'mmseg::_base_/default_runtime.py',
     '../../base_configs/revcol_weights.py',
+    '../../base_configs/reliable_training.py',
 ]
 custom_imports = dict(
     imports=['revcol_backbone', 'revcol_backbone.engine.cudnn_determinism'],
     allow_failed_imports=False,
 )
-custom_hooks = [dict(type='FineTunedCheckpointHook'), dict(type='CudnnDeterminismHook')]
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
+custom_hooks = [*_base_.custom_hooks, dict(type='CudnnDeterminismHook')]
 
 # The release trains with `--seed 0 --deterministic`.
 randomness = dict(seed=0, deterministic=True)

@@ -198,7 +198,7 @@ def test_incomplete_backbone_is_not_stripped_into_a_file(tmp_path, trained):
     [
         ({'conv1.weight': torch.ones(2)}, ['--strip-heads'], 'no RevCol backbone, but no RevCol'),
         ({'conv1.weight': torch.ones(2)}, ['--kernel-size', 7], 'no depthwise kernels'),
-        ({'conv1.weight': torch.ones(2).to_sparse()}, [], 'no dense real tensors'),
+        ({'conv1.weight': torch.ones(2).to_sparse()}, [], 'not dense real tensors'),
         ({'epoch': 3}, [], 'holds no weights'),
     ],
 )
