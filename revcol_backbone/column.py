@@ -67,6 +67,8 @@ class Column(nn.Module):
         previous: Features | None = None,
         keep: Keep = None,
         count: int | None = None,
+        constants: Sequence[object] = (),
+        compute: Callable[[Tensor, Features | None], Features] | None = None,
     ) -> Features:
         """Run the column.
 
@@ -75,15 +77,20 @@ class Column(nn.Module):
             previous: The levels of the column before; ``None`` for the first column.
             keep: Drop path factors from :meth:`draw_drop_path`; ``None`` drops nothing.
             count: How many levels to compute, from the lowest; ``None`` for all.
+            constants: Further arguments of every level, such as masks.
+            compute: Computes the levels in place of this method, from ``stem`` and ``previous``,
+                so that hooks on the column surround a computation that saves memory.
 
         Returns:
             The levels of this column.
         """
+        if compute is not None:
+            return compute(stem, previous)
         below, outputs = stem, []
         pairs = list(zip(self.levels, self.alphas, strict=True))[:count]
         for index, (level, alpha) in enumerate(pairs):
             above = () if previous is None else previous[index + 1 :]
-            below = level(below, above, keep[index] if keep else None)
+            below = level(below, above, keep[index] if keep else None, *constants)
             if previous is not None:
                 below = add_shortcut(below, alpha, previous[index])
             elif torch.is_grad_enabled() and alpha.requires_grad and not torch.jit.is_tracing():
@@ -121,18 +128,46 @@ def add_shortcut(fused: Tensor, alpha: Tensor, previous: Tensor) -> Tensor:
 
 def invert_shortcut(output: Tensor, fused: Tensor, alpha: Tensor) -> Tensor:
     """Its inverse: c[l,i-1] from c[l,i], F[l,i](.) and alpha."""
-    return (output - fused) / bounded_alpha(alpha)
+    return (output - fused).div_(bounded_alpha(alpha))
 
 
 def bounded_alpha(alpha: Tensor) -> Tensor:
     """The shortcut factor that is used: ``alpha``, kept at least 1e-3 away from 0.
 
-    The sign stays, and 0 counts as positive, so that the inverse can always divide. The
-    parameter is never written; its gradient passes unchanged, so that it can leave the zone.
+    The sign stays, and 0 counts as positive, so that the inverse can always divide. A channel that
+    has reached the bound gets no gradient that would push it through to the other sign, while one
+    that leads away from 0 passes. This is the published training in effect, where the parameter
+    itself is put back onto the bound before every forward pass: a published alpha that rests there
+    does so because its gradient pushes against the bound, and let through, fine-tuning would do in
+    its first steps what pre-training never allowed. Unlike there the parameter is never written,
+    which would change a model by using it, and 0 does not stay 0.
     """
-    fixed = alpha.detach()
-    bounded = torch.where(fixed < 0, fixed.clamp(max=-ALPHA_MIN), fixed.clamp(min=ALPHA_MIN))
-    return alpha + (bounded - fixed)
+    if torch.is_grad_enabled() and alpha.requires_grad:
+        return _BoundedAlpha.apply(alpha)
+    return _bound(alpha)
+
+
+def bounded_alpha_gradient(alpha: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of ``alpha`` from that of :func:`bounded_alpha`."""
+    # A step of descent goes against the gradient.
+    is_stopped = (alpha.abs() <= ALPHA_MIN) & torch.where(alpha < 0, gradient < 0, gradient > 0)
+    return gradient.masked_fill(is_stopped, 0)
+
+
+class _BoundedAlpha(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, alpha: Tensor) -> Tensor:
+        ctx.save_for_backward(alpha)
+        return _bound(alpha)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (alpha,) = ctx.saved_tensors
+        return bounded_alpha_gradient(alpha, gradient)
+
+
+def _bound(alpha: Tensor) -> Tensor:
+    return torch.where(alpha < 0, alpha.clamp(max=-ALPHA_MIN), alpha.clamp(min=ALPHA_MIN))
 
 
 class Level(nn.Module):
