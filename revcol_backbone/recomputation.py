@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 
@@ -151,9 +151,24 @@ def why_not_repeatable(column: nn.Module) -> str | None:
     return None
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module calls anything beside it."""
-    return any(getattr(module, hooks) for hooks in _HOOKS)
+def only_watches(hook: Callable) -> Callable:
+    """Mark a column's forward hook that changes nothing and takes part in no loss.
+
+    It is called in the forward pass, with levels that have no gradients, and costs no memory.
+    """
+    hook.only_watches = True
+    return hook
+
+
+def watching_hooks(column: nn.Module) -> list[Callable]:
+    """The forward hooks of a column that only watch."""
+    return [hook for hook in column._forward_hooks.values() if hasattr(hook, 'only_watches')]
+
+
+def has_other_hooks(column: nn.Module) -> bool:
+    """Whether a call of the column calls anything beside it that does not only watch."""
+    count = sum(len(getattr(column, hooks)) for hooks in _HOOKS)
+    return count > len(watching_hooks(column))
 
 
 class _RandomState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from revcol_backbone.checkpoints.pretrained import load_pretrained
-from revcol_backbone.column import Block, ChannelsFirstLayerNorm, Column, Level
+from revcol_backbone.column import Block, ChannelsFirstLayerNorm, Column, Features, Level
 from revcol_backbone.deploy import DeployedColumn
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
@@ -114,28 +114,43 @@ class RevCol(BaseModule):
             ValueError: The input has another shape.
         """
         _check_input(x, self.in_channels)
-        columns = [getattr(self, f'subnet{index}') for index in range(self.columns)]
         if self.deploy:
-            return self._forward_deployed(x, columns)
-        stem = self.stem(x)
-        keep = [column.draw_drop_path(stem) for column in columns]
-        features, undone = None, 0
-        # A trace holds what is computed, not how to differentiate it.
-        if self.save_memory and torch.is_grad_enabled() and not torch.jit.is_tracing():
-            # A column without all its levels does not determine the one before it.
-            undone = sum(column.num_levels == LEVELS for column in columns)
-        if undone:
-            features = run_reversibly(columns[:undone], stem, keep[:undone], self.anchor_every)
-        needed = self.arch.needed_levels(max(self.out_indices) + 1)
-        for index in range(undone, self.columns):
-            features = columns[index](stem, features, keep[index], count=needed[index])
+            return self._forward_deployed(x)
+        (features,) = self.run_columns(self.stem(x))
         return tuple(features[index] for index in self.out_indices)
 
-    def _forward_deployed(self, x: Tensor, columns: list[DeployedColumn]) -> tuple[Tensor, ...]:
+    def run_columns(self, stem: Tensor, outputs: Sequence[int] | None = None) -> list[Features]:
+        """Run the columns on the stem's output, with ``save_memory`` as set.
+
+        Args:
+            stem: The stem's output, (B, C[0], H / 4, W / 4).
+            outputs: Positions of the columns to return, as for intermediate supervision; with
+                ``save_memory`` this costs no memory beyond what the caller holds on to. ``None``
+                returns the last column.
+
+        Returns:
+            The levels of each of these columns; of the last columns those alone that
+            ``out_indices`` needs.
+        """
+        columns = [getattr(self, f'subnet{index}') for index in range(self.columns)]
+        keep = [column.draw_drop_path(stem) for column in columns]
+        outputs = [self.columns - 1] if outputs is None else outputs
+        counts = self.arch.needed_levels(max(self.out_indices) + 1)
+        # A trace holds what is computed, not how to differentiate it.
+        if self.save_memory and torch.is_grad_enabled() and not torch.jit.is_tracing():
+            return run_reversibly(columns, stem, keep, self.anchor_every, outputs, counts)
+        features, found = None, {}
+        for position, column in enumerate(columns):
+            features = column(stem, features, keep[position], counts[position])
+            if position in outputs:
+                found[position] = features
+        return [found[position] for position in outputs]
+
+    def _forward_deployed(self, x: Tensor) -> tuple[Tensor, ...]:
         # Without the moves of channels between convolutions and linear layers.
         stem, features = self.stem(x.contiguous(memory_format=torch.channels_last)), None
-        for column in columns:
-            features = column(stem, features)
+        for index in range(self.columns):
+            features = getattr(self, f'subnet{index}')(stem, features)
         return tuple(features[index] for index in self.out_indices)
 
     @torch.no_grad()

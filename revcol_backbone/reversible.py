@@ -28,7 +28,12 @@ from revcol_backbone.column import (
     bounded_alpha_gradient,
     invert_shortcut,
 )
-from revcol_backbone.recomputation import LevelCall, has_hooks, why_not_repeatable
+from revcol_backbone.recomputation import (
+    LevelCall,
+    has_other_hooks,
+    watching_hooks,
+    why_not_repeatable,
+)
 
 DEFAULT_ANCHOR_EVERY = 4
 _WARNED: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -41,6 +46,7 @@ def run_reversibly(
     keep: Sequence[Keep] | None = None,
     anchor_every: int = DEFAULT_ANCHOR_EVERY,
     outputs: Sequence[int] | None = None,
+    counts: Sequence[int] | None = None,
     constants: Sequence[object] = (),
 ) -> list[Features]:
     """Run columns so that the backward pass recomputes what the forward pass did not keep.
@@ -57,6 +63,8 @@ def run_reversibly(
             one's, whatever that does to the gradients' rounding errors.
         outputs: Positions of the columns to return; ``None`` returns the last one. Gradients may
             enter at any of them, and returning a column does not keep it.
+        counts: How many levels of each column to compute, from the lowest; ``None`` for all. A
+            column may have fewer than the one before it, but not more.
         constants: Further arguments of every level that need no gradient, such as masks.
 
     Returns:
@@ -75,31 +83,34 @@ def run_reversibly(
     last = len(columns) - 1
     outputs = [last] if outputs is None else list(outputs)
     keep = [None] * len(columns) if keep is None else keep
-    alphas = AlphaReading([column.alphas for column in columns])
+    counts = [len(column.levels) for column in columns] if counts is None else counts
+    alphas = AlphaReading([c.alphas[:count] for c, count in zip(columns, counts, strict=True)])
     found, features, waiting = {}, None, []
 
     def undo(
         positions: list[int], stem: Tensor, features: Features | None = None
     ) -> Features | None:
-        stretch = _Stretch(columns, positions, keep, anchor_every, outputs, constants, alphas)
+        stretch = _Stretch(
+            columns, positions, keep, counts, anchor_every, outputs, constants, alphas
+        )
         flat = iter(_Undone.apply(stretch, stem, *(features or ()), *stretch.tensors()))
         for position in stretch.outputs:
-            found[position] = tuple(islice(flat, len(columns[position].levels)))
+            found[position] = tuple(islice(flat, counts[position]))
         return found[positions[-1]]
 
     for position, column in enumerate(columns):
         if not waiting and not _needs_gradient(column, stem, *(features or ())):
             with torch.no_grad():
-                features = column(stem, features, keep[position], constants)
+                features = column(stem, features, keep[position], counts[position], constants)
             found[position] = features
             continue
         reason = why_not_repeatable(column)
-        is_alone = reason or has_hooks(column) or not isinstance(column, Column)
+        is_alone = reason or has_other_hooks(column) or not isinstance(column, Column)
         if is_alone and waiting:
             features, waiting = undo(waiting, stem, features), []
         if reason:
             _warn_once(column, position, reason)
-            features = column(stem, features, keep[position], constants)
+            features = column(stem, features, keep[position], counts[position], constants)
         elif is_alone:
             # What hangs on the column surrounds the part that is computed again.
             features = column(stem, features, compute=partial(undo, [position]))
@@ -119,22 +130,23 @@ class _Stretch:
         columns: Sequence[Column],
         positions: Sequence[int],
         keep: Sequence[Keep],
+        counts: Sequence[int],
         anchor_every: int,
         outputs: Sequence[int],
         constants: Sequence[object],
         alphas: AlphaReading,
     ) -> None:
         self.columns, self.positions = columns, positions
-        self.keep, self.constants = keep, constants
+        self.keep, self.counts, self.constants = keep, counts, constants
         self.anchor_every, self.all_alphas = anchor_every, alphas
         wanted = {range(len(columns))[position] for position in outputs} | {positions[-1]}
         self.outputs = sorted(wanted & set(positions))
         # Of each (column, level) its alpha, as FSDP may replace it, and its call.
-        self.alphas = {p: columns[p].alphas for p in positions}
+        self.alphas = {p: columns[p].alphas[: counts[p]] for p in positions}
         self.calls = {
             (p, index): LevelCall(level)
             for p in positions
-            for index, level in enumerate(columns[p].levels)
+            for index, level in enumerate(columns[p].levels[: counts[p]])
         }
         self.kept: dict[tuple[int, int], KeptLevel] = {}
 
@@ -144,7 +156,7 @@ class _Stretch:
         return self.positions[0] - 1
 
     def number_of_levels(self, position: int) -> int:
-        return len(self.columns[position].levels) if position >= 0 else 0
+        return self.counts[position] if position >= 0 else 0
 
     def tensors(self) -> list[Tensor]:
         """Of every level its alpha and then its weights."""
@@ -184,6 +196,8 @@ class _Undone(torch.autograd.Function):
                 if previous is not None:
                     below = add_shortcut(below, alpha, previous[index])
                 features.append(below)
+            for hook in watching_hooks(stretch.columns[position]):
+                hook(stretch.columns[position], (stem, previous), tuple(features))
             previous = features
             computed |= {(position, index): level for index, level in enumerate(features)}
             if position in stretch.outputs:

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor
 
 from revcol_backbone import VARIANTS, RevCol
+from revcol_backbone.column import bounded_alpha
 from tests.configs import expected_layer_id
 from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
 from tests.plain_revcol import plain_revcol
@@ -168,12 +170,30 @@ def test_alpha_is_never_zero_and_never_rewritten() -> None:
 
 
 @pytest.mark.parametrize('save_memory', [False, True])
-def test_an_alpha_near_zero_has_a_gradient_and_can_leave(save_memory: bool) -> None:
+@pytest.mark.parametrize('sign', [1, -1])
+def test_a_bounded_alpha_is_led_away_from_zero_but_not_through_it(
+    save_memory: bool, sign: int
+) -> None:
     model = fill(RevCol(SMALL, save_memory=save_memory, anchor_every=1))
-    with torch.no_grad():
-        model.subnet1.alpha0.zero_()
-    sum(output.sum() for output in model(image((1, 3, 32, 32)))).backward()
-    assert model.subnet1.alpha0.grad.abs().min() > 0
+    x, rate = image((1, 3, 32, 32)), 1e-5
+    alpha = model.subnet1.alpha1
+
+    def step(value: float) -> Tensor:
+        """The alpha that the network uses after steps of descent from a value."""
+        alpha.data.fill_(value)
+        for _ in range(3):
+            model.zero_grad()
+            sum(output.sum() for output in model(x)).backward()
+            alpha.data -= rate * alpha.grad
+        return bounded_alpha(alpha.detach()).flatten()
+
+    free = step(sign * 0.01) - sign * 0.01
+    assert (free > 0).any()
+    assert (free < 0).any()
+    bounded = step(sign * 1e-3)
+    is_outward = free * sign > 0
+    assert (bounded[is_outward] * sign > 1e-3).all()
+    assert (bounded[~is_outward] == torch.tensor(sign * 1e-3)).all()
 
 
 def test_every_parameter_has_a_gradient() -> None:

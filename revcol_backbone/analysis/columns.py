@@ -9,6 +9,7 @@ from torch import nn
 
 from revcol_backbone.column import Column, Features
 from revcol_backbone.deploy import DeployedColumn
+from revcol_backbone.recomputation import only_watches
 from revcol_backbone.revcol import RevCol
 
 
@@ -42,7 +43,7 @@ def watch_columns(
     columns = [module for module in revcol.modules() if isinstance(module, kinds)]
     for index, column in enumerate(columns):
         handle = column.register_forward_hook(
-            lambda column, _, levels, index=index: see(index, column, levels)
+            only_watches(lambda column, _, levels, index=index: see(index, column, levels))
         )
         stack.callback(handle.remove)
     return stack
