@@ -199,3 +199,18 @@ def test_the_commands_train_resume_test_and_convert(tmp_path: Path) -> None:
         backbone.init_weights()
         trained = load(checkpoint)['state_dict']
         assert equal(backbone.state_dict(), trained)
+
+
+def test_another_number_of_classes_starts_from_a_whole_backbone(run: Path, tmp_path: Path) -> None:
+    config = tiny_classifier('revcol_t_in1k', tmp_path)
+    config.model.num_classes = config.model.num_classes + 1
+    config.train_cfg.max_epochs = 1
+    config.load_from = str(checkpoint_of(run))
+    train(config)
+
+    weights = load(checkpoint_of(run))['state_dict']
+    weights.pop('subnet2.alpha1')
+    torch.save({'state_dict': weights}, tmp_path / 'part.pth')
+    config.load_from = str(tmp_path / 'part.pth')
+    with pytest.raises(ValueError, match=r'does not fit .*missing subnet2\.alpha1'):
+        train(config)
