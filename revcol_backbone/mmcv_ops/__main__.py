@@ -2,12 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from revcol_backbone.mmcv_ops import InstallationError, install, status, uninstall
+from revcol_backbone.cli import report_errors
+from revcol_backbone.mmcv_ops import install, status, uninstall
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return the exit status.
+@report_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command.
 
     Args:
         arguments: The command and its options. Defaults to those of the process.
@@ -31,13 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.command == 'status':
         print(status())
-        return 0
-    try:
+    else:
         print({'install': install, 'uninstall': uninstall}[given.command](given.directory))
-    except InstallationError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == '__main__':

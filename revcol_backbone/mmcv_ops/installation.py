@@ -20,7 +20,7 @@ PATH_FILE = 'revcol_backbone_mmcv_ops.pth'
 PATH_LINES = ''.join(f'import {name}; {name}.enable()\n' for name in COPIES)
 
 
-class InstallationError(RuntimeError):
+class InstallationError(OSError):
     """The stand-in cannot be written to or removed from a folder."""
 
 

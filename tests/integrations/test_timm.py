@@ -321,4 +321,8 @@ def test_detection_and_segmentation_do_not_need_timm():
         if re.search(r'^\s*(from|import) [\w.]*timm', path.read_text(), re.MULTILINE)
     ]
     # Pre-training is installed with timm, by the extra [cls].
-    assert sorted(importing) == ['integrations/timm.py', 'pretraining/transforms.py']
+    assert sorted(importing) == [
+        'integrations/timm.py',
+        'integrations/timm_model.py',
+        'pretraining/transforms.py',
+    ]

@@ -159,4 +159,4 @@ def test_the_command_reports_and_fails_with_a_sentence_and_no_traceback(tmp_path
     assert printed.splitlines()[-1].startswith('Removed ')
     assert names(tmp_path) == []
     assert main(['install', '--directory', str(tmp_path / 'missing')]) == 1
-    assert capsys.readouterr().err.startswith('Cannot write to ')
+    assert capsys.readouterr().err.startswith('error: Cannot write to ')

@@ -9,7 +9,6 @@ float32, and their single-precision ``expf``.
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 
@@ -316,9 +315,9 @@ def test_carafe(kernels, name, kernel_size, groups, scale):
         assert_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    ('mode', 'aligned', 'offset'), itertools.product([0, 1], [False, True], [0, 1])
-)
+@pytest.mark.parametrize('mode', [0, 1])
+@pytest.mark.parametrize('aligned', [False, True])
+@pytest.mark.parametrize('offset', [0, 1])
 def test_bbox_overlaps(kernels, mode, aligned, offset):
     first, second = (10 * torch.rand(7, 4, dtype=torch.double) for _ in range(2))
     for boxes in (first, second):

@@ -11,17 +11,20 @@ export OMP_NUM_THREADS=1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# Download and unpack a source distribution: name, version, sha256.
+# Download and unpack a source distribution: name, version, sha256, further options of pip. pip does
+# not build it, but asks it for its name.
 unpack() {
     echo "$1==$2 --hash=sha256:$3" > "$folder/requirement.txt"
-    # mmcv's own set-up needs what the environment has; it is not built, only asked for its name.
-    python -m pip download --quiet --no-deps --no-build-isolation --no-binary "$1" \
+    python -m pip download --quiet --no-deps --no-binary "$1" "${@:4}" \
         --require-hashes --requirement "$folder/requirement.txt" --dest "$folder"
     tar -xzf "$folder/$1-$2.tar.gz" -C "$folder"
 }
 
 compare_mmcv() {
-    unpack mmcv 2.1.0 d387bcab66b467479b6660310e23746cfc79c6e57acf04094680adb499a5cd3f
+    command -v g++ > /dev/null || stop "a C++ compiler is needed: install g++."
+    # Its set-up needs pkg_resources, which the environment's setuptools has and the newest has not.
+    unpack mmcv 2.1.0 d387bcab66b467479b6660310e23746cfc79c6e57acf04094680adb499a5cd3f \
+        --no-build-isolation
     MMCV_SOURCE="$folder/mmcv-2.1.0" python -m pytest -q tests/peers/compare_mmcv.py
 }
 

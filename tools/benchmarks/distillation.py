@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MMLogger
 from mmpretrain.models.backbones import ResNet
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -27,8 +26,8 @@ from revcol_backbone.pretraining.distillation import distillation_loss, falling
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, SIZE, CLASSES = 16, 32, 10
-TRAIN_IMAGES, BATCH_SIZE = 400, 20
-EPOCHS, MEASURED = 10, (3, 6, 10)
+TRAIN_IMAGES, BATCH_SIZE = 400, 50
+EPOCHS, MEASURED = 10, (2, 5, 10)
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
 # temperature, coefficient, fraction; None trains without a teacher.
 SETTINGS: tuple[tuple[float, float, float] | None, ...] = (
@@ -66,7 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/distillation/results.md')
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    MMLogger.get_current_instance().setLevel('ERROR')  # of what is initialized how
     images, labels = read_digits()
     found: dict[object, list[list[float]]] = {'teacher': [], **{key: [] for key in SETTINGS}}
     for seed in range(args.seeds):
