@@ -142,7 +142,7 @@ def bounded_alpha(alpha: Tensor) -> Tensor:
     its first steps what pre-training never allowed. Unlike there the parameter is never written,
     which would change a model by using it, and 0 does not stay 0.
     """
-    if torch.is_grad_enabled() and alpha.requires_grad:
+    if torch.is_grad_enabled() and alpha.requires_grad and not torch.jit.is_tracing():
         return _BoundedAlpha.apply(alpha)
     return _bound(alpha)
 
