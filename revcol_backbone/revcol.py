@@ -113,7 +113,7 @@ class RevCol(BaseModule):
         Raises:
             ValueError: The input has another shape.
         """
-        _check_input(x, self.in_channels)
+        check_input(x, self.in_channels)
         if self.deploy:
             return self._forward_deployed(x)
         (features,) = self.run_columns(self.stem(x))
@@ -301,7 +301,8 @@ def _check_integer(name: str, value: int, low: int, high: int | None) -> int:
     return value
 
 
-def _check_input(x: Tensor, channels: int) -> None:
+def check_input(x: Tensor, channels: int) -> None:
+    """Raise ``ValueError`` where :meth:`RevCol.forward` does not take images of this shape."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f'RevCol got an input of shape {tuple(x.shape)}; it takes images of shape '

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from revcol_backbone.pretraining.decoders import make_decoder
 from revcol_backbone.pretraining.heads import Classifier
-from revcol_backbone.revcol import RevCol, initialize_weights
+from revcol_backbone.revcol import RevCol, check_input, initialize_weights
 from revcol_backbone.variants import Architecture
 
 # After every quarter of the columns there is a classifier, and a decoder but after the last.
@@ -104,9 +104,17 @@ class RevColPretraining(RevCol):
 
         Raises:
             ValueError: The input has another shape.
+            RuntimeError: The network was switched to deploy.
         """
+        check_input(x, self.in_channels)
         _check_size(x, self.decoders)
-        tops = self._top_levels(x)
+        if self.deploy:
+            raise RuntimeError(
+                'this network was switched to deploy, which leaves its last classifier alone; call '
+                'classify(), or build it with deploy=False.'
+            )
+        outputs = self.run_columns(self.stem(x), self.supervised_columns)
+        tops = [levels[-1] for levels in outputs]
         logits = tuple(
             classifier(top) for classifier, top in zip(self.classifiers, tops, strict=True)
         )
@@ -118,17 +126,6 @@ class RevColPretraining(RevCol):
     def classify(self, x: Tensor) -> Tensor:
         """Compute the last classifier's logits alone, (B, classes); sizes need no multiples."""
         return self.classifiers[-1](super().forward(x)[-1])
-
-    def _top_levels(self, x: Tensor) -> list[Tensor]:
-        """Level 3 of every supervised column."""
-        stem = self.stem(x)
-        features, tops = None, []
-        for index in range(self.columns):
-            column = getattr(self, f'subnet{index}')
-            features = column(stem, features, column.draw_drop_path(stem))
-            if index in self.supervised_columns:
-                tops.append(features[-1])
-        return tops
 
 
 def _check_num_classes(num_classes: int) -> int:

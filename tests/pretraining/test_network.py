@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.pretraining import RevColPretraining, compound_loss
 from tests.golden import DATA, fill, golden_results, image, relative_error
 
@@ -18,7 +19,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize('save_memory', [False])
+@pytest.mark.parametrize('save_memory', [False, True])
 def test_forward_loss_parts_and_gradients_are_the_published_ones(
     kind: str, save_memory: bool
 ) -> None:
@@ -61,3 +62,43 @@ def test_state_dict_is_that_of_the_published_files(kind: str) -> None:
     assert heads == set(layout)
     rest = {key.split('.')[0] for key in network.state_dict()} - {'cls_blocks', 'decoder_blocks'}
     assert rest == {'stem', *(f'subnet{index}' for index in range(8))}
+
+
+def growth_of_memory(**settings: object) -> float:
+    """KiB that a training step needs for each further column beyond its parameter gradients."""
+    peaks = []
+    for columns in (8, 16):
+        network = RevColPretraining(dict(ARCH, columns=columns), 7, anchor_every=0, **settings)
+        x, labels = image((2, 3, 128, 192)), torch.tensor([1, 5])
+        with LiveBytes() as live:
+            logits, pictures = network(x)
+            compound_loss(logits, pictures, labels, x.sigmoid())[0].backward()
+        peaks.append(live.peak - sum(p.grad.nbytes for p in network.parameters()))
+    return (peaks[1] - peaks[0]) / 8 / 1024
+
+
+def test_supervision_adds_no_memory_that_grows_with_the_columns() -> None:
+    plain = growth_of_memory(save_memory=False)
+    for supervised in (True, False):
+        saving = growth_of_memory(save_memory=True, intermediate_supervision=supervised)
+        assert saving < 0.02 * plain
+
+
+def test_unsuitable_numbers_and_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match='6 columns have no quarters; give a multiple of 4'):
+        RevColPretraining(dict(ARCH, columns=6), 7)
+    with pytest.raises(ValueError, match='num_classes=1 is not allowed'):
+        RevColPretraining(ARCH, 1)
+    with pytest.raises(ValueError, match='images of 64x90 were given'):
+        RevColPretraining(ARCH, 7)(image((1, 3, 64, 90)))
+
+
+def test_a_deployed_network_classifies_alone() -> None:
+    network = fill(RevColPretraining(ARCH, 7)).eval()
+    x = image((2, 3, 64, 96))
+    with torch.no_grad():
+        expected = network(x)[0][-1]
+        network.switch_to_deploy()
+        torch.testing.assert_close(network.classify(x), expected, rtol=1e-4, atol=1e-4)
+        with pytest.raises(RuntimeError, match=r'call classify\(\)'):
+            network(x)
