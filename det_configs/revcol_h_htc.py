@@ -16,9 +16,4 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 max_epochs = 72
 train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(
-        type='MultiStepLR', by_epoch=True, begin=0, end=max_epochs, milestones=[63, 69], gamma=0.1
-    ),
-]
+param_scheduler = [_base_.warmup, dict(_base_.steps, end=max_epochs, milestones=[63, 69])]

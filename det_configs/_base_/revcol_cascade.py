@@ -9,9 +9,15 @@ _base_ = [
     '../../base_configs/reliable_training.py',
 ]
 custom_imports = dict(
-    imports=['revcol_backbone', 'revcol_backbone.engine.instance_tta'], allow_failed_imports=False
+    imports=[
+        'revcol_backbone',
+        'revcol_backbone.engine.annotation_check',
+        'revcol_backbone.engine.instance_tta',
+    ],
+    allow_failed_imports=False,
 )
 default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
+custom_hooks = [*_base_.custom_hooks, dict(type='AnnotationCheckHook')]
 
 model = dict(
     backbone=dict(_delete_=True, type='RevCol'),
@@ -48,12 +54,11 @@ model = dict(
 
 max_epochs = 36
 train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(
-        type='MultiStepLR', by_epoch=True, begin=0, end=max_epochs, milestones=[27, 33], gamma=0.1
-    ),
-]
+warmup = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500)
+steps = dict(
+    type='MultiStepLR', by_epoch=True, begin=0, end=max_epochs, milestones=[27, 33], gamma=0.1
+)
+param_scheduler = [warmup, steps]
 optim_wrapper = dict(
     _delete_=True,
     type='PortableAmpOptimWrapper',
