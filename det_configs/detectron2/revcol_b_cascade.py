@@ -1,0 +1,10 @@
+from revcol_backbone.checkpoints.sources import PUBLISHED
+
+from .revcol_cascade import dataloader, lr_multiplier, model, optimizer, train
+
+model.backbone.bottom_up.update(
+    arch='base', drop_path_rate=0.4, pretrained=PUBLISHED['revcol_base_1k.pth']
+)
+optimizer.params.lr_factor_func.decay_rate = 0.9
+
+__all__ = ['dataloader', 'lr_multiplier', 'model', 'optimizer', 'train']
