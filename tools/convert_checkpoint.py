@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from revcol_backbone import RevCol
+from revcol_backbone.checkpoints.detectron2_layout import from_detectron2, to_detectron2
 from revcol_backbone.checkpoints.reading import list_first, read_checkpoint, weights_entry
 from revcol_backbone.checkpoints.state_dict import (
     check_match,
@@ -37,9 +38,13 @@ EXAMPLES = """examples:
   %(prog)s revcol_huge_megdata.pth revcol_huge_k7.pth --strip-heads --kernel-size 7 --dtype float16
   # publish a detector trained here, as work_dirs/revcol_t_cascade-<8 digits of its hash>.pth
   %(prog)s work_dirs/epoch_36.pth work_dirs/revcol_t_cascade.pth --publish
+  # a Cascade Mask R-CNN of MMDetection for Detectron2, and one of Detectron2 for MMDetection
+  %(prog)s work_dirs/epoch_36.pth model_d2.pth --to detectron2
+  %(prog)s output/model_final.pth model_mmdet.pth --from detectron2
   # for libraries that read safetensors
   %(prog)s revcol_tiny_1k.pth revcol_tiny_1k.safetensors
 """
+LIBRARIES = ('mmdet', 'detectron2')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
@@ -51,11 +56,15 @@ class Conversion:
         strip_heads: Keep only the backbone, under its own keys.
         kernel_size: Zero-pad the depthwise kernels to this odd size; ``None`` keeps them.
         dtype: Type of the floating-point weights, a name in :data:`DTYPES`; ``None`` keeps it.
+        origin: Library of the detector that is read, a name in :data:`LIBRARIES`.
+        destination: Library of the detector that is written.
     """
 
     strip_heads: bool = False
     kernel_size: int | None = None
     dtype: str | None = None
+    origin: str = 'mmdet'
+    destination: str = 'mmdet'
 
 
 def convert_checkpoint(
@@ -102,7 +111,9 @@ def convert_checkpoint(
         omitted.remove('meta')
     if omitted:
         print(f'omitted {", ".join(sorted(map(str, omitted)))}')
-    return write_checkpoint(weights, meta, target, publish)
+    is_renamed = conversion.destination != conversion.origin
+    entry = 'model' if is_renamed and conversion.destination == 'detectron2' else 'state_dict'
+    return write_checkpoint(weights, meta, target, publish, entry)
 
 
 def convert_weights(
@@ -124,6 +135,8 @@ def convert_weights(
         weights = _pad(weights, conversion.kernel_size, source)
     if conversion.dtype is not None:
         weights = _cast(weights, conversion.dtype, source)
+    if conversion.destination != conversion.origin:
+        weights = _rename(weights, conversion.destination, source)
     return dict(weights)
 
 
@@ -179,6 +192,15 @@ def _pad(weights: Mapping[str, Tensor], kernel_size: int, source: Path) -> dict[
     return padded
 
 
+def _rename(weights: Mapping[str, Tensor], library: str, source: Path) -> dict[str, Tensor]:
+    if library == 'mmdet':
+        return from_detectron2(weights, source)
+    renamed, omitted = to_detectron2(weights, source)
+    if omitted:
+        print(f'omitted {len(omitted)} tensors of the mask heads that Detectron2 does not have')
+    return renamed
+
+
 def _cast(weights: Mapping[str, Tensor], dtype: str, source: Path) -> dict[str, Tensor]:
     cast = {
         key: value.to(DTYPES[dtype]) if value.is_floating_point() else value
@@ -225,6 +247,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         '--dtype', choices=DTYPES, help='type of the floating-point weights (default: as stored)'
     )
     parser.add_argument(
+        '--from',
+        dest='origin',
+        choices=LIBRARIES,
+        default='mmdet',
+        help='library of the detector in INPUT (default mmdet)',
+    )
+    parser.add_argument(
+        '--to',
+        dest='destination',
+        choices=LIBRARIES,
+        default='mmdet',
+        help='library that OUTPUT is for (default mmdet); only Cascade Mask R-CNN with FPN',
+    )
+    parser.add_argument(
         '--publish',
         action='store_true',
         help=f'add the first {HASH_DIGITS} digits of the sha256 of the output to its name',
@@ -237,7 +273,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
-    conversion = Conversion(args.strip_heads, args.kernel_size, args.dtype)
+    conversion = Conversion(
+        args.strip_heads, args.kernel_size, args.dtype, args.origin, args.destination
+    )
     path = convert_checkpoint(args.source, args.target, conversion, args.publish, args.overwrite)
     print(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
 

@@ -68,7 +68,11 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def write_checkpoint(
-    weights: Mapping[str, Tensor], meta: Mapping[str, Any], path: Path, publish: bool = False
+    weights: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    path: Path,
+    publish: bool = False,
+    entry: str = 'state_dict',
 ) -> Path:
     """Write a checkpoint atomically (:func:`write_atomically`).
 
@@ -80,6 +84,7 @@ def write_checkpoint(
         path: The file to write, replaced if it exists. ``.safetensors`` is written in that format,
             any other suffix by ``torch.save`` as ``dict(meta=..., state_dict=...)``.
         publish: Put the first 8 digits of the file's sha256 before the suffix.
+        entry: Name of the weights in the file; Detectron2 reads ``model``. Default ``state_dict``.
 
     Returns:
         The path of the written file.
@@ -96,17 +101,17 @@ def write_checkpoint(
 
     return write_atomically(
         path,
-        lambda partial: write(content, entries, partial),
+        lambda partial: write(content, entries, partial, entry),
         name_with_hash if publish else None,
     )
 
 
-def _write_pickle(weights: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
+def _write_pickle(weights: dict[str, Tensor], meta: dict[str, Any], path: Path, entry: str) -> None:
     # Into an open file, because torch.save writes the name of a path into the file.
     with path.open('xb') as file:
         recorder = _Recorder(file)
         try:
-            torch.save({'meta': meta, 'state_dict': weights}, recorder)
+            torch.save({'meta': meta, entry: weights}, recorder)
         except RuntimeError as error:
             # In place of the disk's own error torch raises one about the archive.
             raise recorder.error or error from None
@@ -128,7 +133,9 @@ class _Recorder:
             raise
 
 
-def _write_safetensors(weights: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
+def _write_safetensors(
+    weights: dict[str, Tensor], meta: dict[str, Any], path: Path, entry: str
+) -> None:
     try:
         from safetensors import SafetensorError
         from safetensors.torch import save_file

@@ -66,7 +66,8 @@ class BackboneFeatures:
         self._out_features = list(out_features)
         if pretrained:
             self.init_cfg = {'type': 'Pretrained', 'checkpoint': pretrained}
-        self.init_weights()
+        if self.init_cfg:
+            self.init_weights()
 
     @property
     def size_divisibility(self) -> int:

@@ -239,3 +239,17 @@ def test_command_line_runs_from_any_folder(tmp_path, classifier):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert f'wrote {tmp_path / "out.pth"} (' in done.stdout
+
+
+def test_a_detector_moves_to_detectron2_and_back(tmp_path: Path) -> None:
+    weights = {
+        'backbone.stem.0.weight': torch.rand(4, 3),
+        'roi_head.bbox_head.0.fc_reg.weight': torch.rand(4, 8),
+        'roi_head.mask_head.0.conv_logits.bias': torch.rand(2),
+    }
+    torch.save({'meta': {'epoch': 36}, 'state_dict': weights}, tmp_path / 'mmdet.pth')
+    there, back = tmp_path / 'detectron2.pth', tmp_path / 'back.pth'
+    assert main([str(tmp_path / 'mmdet.pth'), str(there), '--to', 'detectron2']) == 0
+    assert 'roi_heads.mask_head.predictor.bias' in torch.load(there)['model']
+    assert main([str(there), str(back), '--from', 'detectron2']) == 0
+    torch.testing.assert_close(torch.load(back)['state_dict'], weights, rtol=0, atol=0)
