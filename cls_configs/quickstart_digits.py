@@ -10,6 +10,7 @@ model = dict(
     num_classes=num_classes,
     save_memory=True,
     label_smoothing=0.1,
+    init_cfg=dict(type='Xavier', layer=['Conv2d', 'Linear']),
 )
 train_dataloader = _base_.train_dataloader
 val_dataloader = _base_.val_dataloader

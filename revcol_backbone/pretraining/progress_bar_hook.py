@@ -48,13 +48,15 @@ class ProgressBarHook(Hook):
         if self._progress is None:
             return
         batch = len(data_batch['inputs']) * get_world_size()
-        seconds = runner.message_hub.get_scalar('train/time').current()
+        seconds, loss = (
+            runner.message_hub.get_scalar(f'train/{name}').current() for name in ('time', 'loss')
+        )
         self._progress.update(
             self._progress.task_ids[0],
             completed=runner.iter + 1,
             epoch=f'{runner.epoch + 1}/{runner.max_epochs}',
             speed=batch / seconds,
-            loss=float((outputs or {}).get('loss', float('nan'))),
+            loss=loss,
         )
 
     def after_train(self, runner: Any) -> None:
