@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from mmengine._strategy import FSDPStrategy
 from mmengine._strategy.base import BaseStrategy
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.optim import OptimWrapper
 from mmengine.registry import STRATEGIES
 from torch import nn
@@ -111,6 +113,18 @@ class RevColFSDPStrategy(FSDPStrategy):
         # `FlexibleRunner` loads before any hook could have prepared for it.
         read_without_code(filename)
         return super().load_checkpoint(filename, **kwargs)
+
+    def save_checkpoint(self, filename: str, **kwargs: Any) -> None:
+        """Write a checkpoint, a whole one atomically; arguments as in mmengine's strategies."""
+        if not self._is_full_state_dict():
+            super().save_checkpoint(filename, **kwargs)
+            return
+        partial = f'{filename}.{os.getpid()}.part'
+        super().save_checkpoint(partial, **kwargs)
+        if is_main_process():
+            with open(partial, 'r+b') as file:
+                os.fsync(file.fileno())
+            os.replace(partial, filename)
 
     def load_model_state_dict(
         self, state_dict: dict, *, strict: bool = False, **kwargs: Any
