@@ -13,7 +13,9 @@ TESTS='tests/mmcv_ops tests/engine/test_openmmlab_imports.py tests/checkpoints/t
 
 "$PYTHON" -m venv "$WORK/venv"
 "$WORK/venv/bin/python" -m pip install --quiet --no-cache-dir torch torchvision \
-    --editable '.[det-onedl,seg-onedl,mim-onedl,test]'
+    --editable '.[det-onedl,seg-onedl,mim-onedl]'
+"$WORK/venv/bin/python" -m pip install --quiet --no-cache-dir \
+    hypothesis pytest pytest-xdist safetensors scikit-learn tensorboard
 export PATH=$WORK/venv/bin:$PATH OMP_NUM_THREADS=1
 python -m revcol_backbone.mmcv_ops install
 python tools/smoke_test.py

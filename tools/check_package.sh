@@ -43,12 +43,19 @@ expect "$WORK/venv/" revcol config revcol_t_cascade
 expect 'refuses a file that would run a command' revcol doctor
 expect 'revcol_t_upernet' revcol zoo
 expect 'after one step' python "$(dirname "$(revcol config revcol_t_cascade)")/../tools/smoke_test.py"
-expect '--cfg-options' mim train revcol_backbone revcol_t_upernet.py --gpus 0 --help
 cat > mine.py << 'CONFIG'
 _base_ = 'revcol_backbone::det_configs/revcol_t_cascade.py'
 model = dict(backbone=dict(anchor_every=2))
 CONFIG
-# The config is read, and then its data set is missing.
-! mim train mmdet mine.py --gpus 0 > output.txt 2>&1 || stop 'a data set that does not exist was found.'
-grep -qF 'instances_train2017.json' output.txt || { cat output.txt; stop 'mine.py was not read.'; }
-echo 'ok: a config of ours that inherits from revcol_backbone::det_configs/revcol_t_cascade.py'
+# reject TEXT COMMAND...: the command has to fail, and its output has to contain the text.
+reject() {
+    local text=$1
+    shift
+    ! "$@" > output.txt 2>&1 || { cat output.txt; stop "'$*' did not fail."; }
+    grep -qF -- "$text" output.txt || { cat output.txt; stop "'$*' did not print '$text'."; }
+    echo "ok: $* (fails as it should)"
+}
+
+# Both configs are read, and then their data sets are missing.
+reject 'ADEChallengeData2016' mim train revcol_backbone revcol_t_upernet.py --gpus 0
+reject 'instances_train2017.json' mim train mmdet mine.py --gpus 0

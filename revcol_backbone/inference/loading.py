@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 from revcol_backbone.engine.building import read_model_config
+from revcol_backbone.inference.model_source import find_model
 from revcol_backbone.inference.predictor import Options, Predictor
 from revcol_backbone.inference.tiling import Tiling
 
@@ -22,7 +23,7 @@ PACKAGES = {'mmdet': ('a detector', 'infer_det.py'), 'mmseg': ('a segmentor', 'i
 
 def load_predictor(
     config: str | Path,
-    checkpoint: str | Path,
+    checkpoint: str | Path | None = None,
     device: str | None = None,
     *,
     package: str | None = None,
@@ -35,8 +36,10 @@ def load_predictor(
     """Load a trained detector or segmentor, whole or not at all.
 
     Args:
-        config: A config of mmdet or mmseg on this machine.
-        checkpoint: Its checkpoint on this machine; nothing else is read or downloaded.
+        config: A config file of mmdet or mmseg, the name of an installed config, such as
+            ``'revcol_t_cascade'``, or ``'hf-hub:user/repository'`` of the Hugging Face Hub.
+        checkpoint: A file or an ``http(s)`` address; by default the published file of the name.
+            With two files nothing is downloaded.
         device: A device of torch; by default a GPU if there is one, else ``'cpu'``.
         package: ``'mmdet'`` or ``'mmseg'`` to accept only configs of that package.
         cfg_options: Changes to the config, as in ``--cfg-options``.
@@ -53,10 +56,12 @@ def load_predictor(
         FileNotFoundError: The config or the checkpoint is missing.
         ValueError: One of them or an option cannot be used, or they do not belong together.
         ImportError: The config's package is not installed.
+        ConnectionError: The checkpoint could not be downloaded.
     """
     tiling = None if tile is None else Tiling(tile, tile // 4 if overlap is None else overlap)
     options = Options(batch_size, tiling)
-    content = read_config(config, cfg_options, package)
+    config, checkpoint, own_options = find_model(config, checkpoint)
+    content = read_config(config, {**own_options, **(cfg_options or {})}, package)
     if tta:
         use_tta(content, config)
     device = choose_device(device)
