@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from revcol_backbone import VARIANTS, RevCol
-from revcol_backbone.analysis.fixtures import make_trained_like
+from revcol_backbone.analysis.fixtures import randomize_like_trained
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.cli import positive_int, report_errors
@@ -124,7 +124,7 @@ def measure_memory(model: nn.Module, image: Tensor) -> tuple[float, float]:
 
 def make_revcol(args: argparse.Namespace, **memory: object) -> RevCol:
     """A RevCol with weights as after training."""
-    return make_trained_like(RevCol(args.arch, **memory)).to(args.device)
+    return randomize_like_trained(RevCol(args.arch, **memory)).to(args.device)
 
 
 def make_convnext(args: argparse.Namespace, checkpointed: bool = False) -> nn.Module:
