@@ -6,7 +6,12 @@ import collections
 import logging
 
 import pytest
+from hypothesis import settings
 from mmengine.logging import MMLogger
+
+THOROUGH_EXAMPLES = 20_000
+# `pytest tests/properties --hypothesis-profile thorough` generates twenty times as many cases.
+settings.register_profile('thorough', max_examples=THOROUGH_EXAMPLES)
 
 
 @pytest.fixture

@@ -61,18 +61,27 @@ def load_predictor(
     tiling = None if tile is None else Tiling(tile, tile // 4 if overlap is None else overlap)
     options = Options(batch_size, tiling)
     config, checkpoint, own_options = find_model(config, checkpoint)
-    content = read_config(config, {**own_options, **(cfg_options or {})}, package)
-    if tta:
-        use_tta(content, config)
     device = choose_device(device)
-    identity = dict(
-        config=_describe(config, repr(content.to_dict()).encode()),
-        tta='with' if tta else 'without',
-        tiles=f'{tiling.size} overlapping by {tiling.overlap}' if tiling else 'none',
-    )
-    predictor_class = _predictor_class(content)
-    with DefaultScope.overwrite_default_scope(content.default_scope):
-        predictor = predictor_class(content, str(checkpoint), device, options)
+    try:
+        content = read_config(config, {**own_options, **(cfg_options or {})}, package)
+        if tta:
+            use_tta(content, config)
+        identity = dict(
+            config=_describe(config, repr(content.to_dict()).encode()),
+            tta='with' if tta else 'without',
+            tiles=f'{tiling.size} overlapping by {tiling.overlap}' if tiling else 'none',
+        )
+        predictor_class = _predictor_class(content)
+        with DefaultScope.overwrite_default_scope(content.default_scope):
+            predictor = predictor_class(content, str(checkpoint), device, options)
+    except (ImportError, OSError, ValueError):
+        raise
+    except Exception as error:  # a setting of another type than expected can raise anything
+        reason = ' '.join(str(error).split())
+        raise ValueError(
+            f'the model of {config} cannot be built ({type(error).__name__}: {reason}); correct '
+            'the config or --cfg-options.'
+        ) from error
     identity['checkpoint'] = _describe(checkpoint, _map_file(checkpoint))
     predictor.identity = identity
     return predictor
