@@ -33,7 +33,6 @@ TASKS = {'detection': 'coco/bbox_mAP', 'segmentation': 'mIoU'}
 EVALUATIONS = 4  # points of a curve
 TRAIN_IMAGES, VAL_IMAGES = 100, 80
 LEARNING_RATES = {'detection': 1e-3, 'segmentation': 2e-3}
-LENGTHS = {'detection': 1, 'segmentation': 2}  # in units of --steps
 EPOCHS = 4  # of cls_configs/quickstart_digits.py
 
 COLUMNS = 'model = dict(backbone=dict(arch=dict(columns=4), save_memory=False{init}))\n'
@@ -159,7 +158,7 @@ def downstream_config(
         init = PRETRAINED.format(checkpoint=str(folder / f'epoch_{EPOCHS}.pth'))
         awake = AWAKE
     settings = DOWNSTREAM.format(
-        steps=LENGTHS[task] * steps,
+        steps=steps,
         points=EVALUATIONS,
         lr=LEARNING_RATES[task],
         images=VAL_IMAGES,
@@ -185,7 +184,7 @@ def table(curves: dict[tuple, list[float]], steps: int) -> str:
     """Mean and range over the seeds after half of the steps and after all."""
     lines = [
         f'| start | box AP, {steps // 2} steps | {steps} steps '
-        f'| mIoU, {steps} steps | {2 * steps} steps |',
+        f'| mIoU, {steps // 2} steps | {steps} steps |',
         '|---|---|---|---|---|',
     ]
     for start in STARTS:
@@ -210,7 +209,7 @@ def draw(curves: dict[tuple, list[float]], steps: int, path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(TASKS), figsize=(9, 3.6))
     for axis, (task, label) in zip(axes, zip(TASKS, ('box AP', 'mIoU'), strict=True), strict=True):
-        x = [LENGTHS[task] * steps * point // EVALUATIONS for point in range(1, EVALUATIONS + 1)]
+        x = [steps * point // EVALUATIONS for point in range(1, EVALUATIONS + 1)]
         for start, color in zip(STARTS, ('#888888', '#1f77b4', '#d9822b'), strict=True):
             runs = [curve for (t, s, _), curve in curves.items() if (t, s) == (task, start)]
             for run in runs:
