@@ -47,7 +47,7 @@ def fit_weights(
     expected: Mapping[str, tuple[int, ...]],
     source: Path,
     logger: Logger,
-    only: str = '',
+    only: str | tuple[str, ...] = '',
 ) -> OrderedDict[str, Any]:
     """Rename the weights of a fine-tuned file to their present names and check that they fit.
 
@@ -122,7 +122,10 @@ def _rename(
 
 
 def _check(
-    weights: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], source: Path, only: str
+    weights: Mapping[str, Any],
+    expected: Mapping[str, tuple[int, ...]],
+    source: Path,
+    only: str | tuple[str, ...],
 ) -> None:
     found = shapes_of(weights)
     # The counters of batch norms, which old files may lack, play no part in a test.

@@ -15,6 +15,9 @@ from revcol_backbone.checkpoints.finetuned import fit_weights, read_without_code
 from revcol_backbone.checkpoints.reading import weights_entry
 from revcol_backbone.checkpoints.state_dict import shapes_of
 
+# What the keys of a backbone begin with: in a detector or segmentor, and in a RevColClassifier.
+BACKBONE = ('backbone.', 'stem.', 'subnet')
+
 
 @HOOKS.register_module()
 class FineTunedCheckpointHook(Hook):
@@ -50,7 +53,7 @@ class FineTunedCheckpointHook(Hook):
         entry = weights_entry(checkpoint, source)
         stored = checkpoint if entry is None else checkpoint[entry]
         is_new_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
-        only = 'backbone.' if is_new_training else ''
+        only = BACKBONE if is_new_training else ''
         weights = fit_weights(stored, expected, source, runner.logger, only)
         if entry != 'state_dict' or weights.keys() != stored.keys():
             if hasattr(stored, '_metadata'):

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from revcol_backbone import RevCol
 from revcol_backbone.pretraining import RevColClassifier
+from tests.configs import mim
 from tests.golden import image
 from tests.pretraining.tiny_runs import TINY, tiny_classifier
+from tools.convert_checkpoint import main as convert
 
 pytest.importorskip('mmpretrain')
 PARTS = {*(f'loss_label{i}' for i in range(4)), *(f'loss_picture{i}' for i in range(3))}
@@ -175,3 +177,40 @@ def test_any_size_is_classified() -> None:
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(RuntimeError, match="mode='train' is not allowed"):
         build()(image((1, 3, 32, 32)), mode='train')
+
+
+@pytest.mark.slow
+def test_the_commands_train_resume_test_and_convert(tmp_path: Path) -> None:
+    config = tiny_classifier('revcol_t_in1k', tmp_path)
+    config.train_cfg.max_epochs = 1
+    config.dump(tmp_path / 'one.py')
+    config.train_cfg.max_epochs = 2
+    config.dump(tmp_path / 'two.py')
+    mim('train', 'mmpretrain', 'one.py', '--gpus', '0', cwd=tmp_path)
+    output = mim('train', 'mmpretrain', 'two.py', '--gpus', '0', '--resume', cwd=tmp_path)
+    assert 'resumed epoch: 1, iter: 3' in output
+    checkpoint = checkpoint_of(tmp_path)
+    output = mim('test', 'mmpretrain', 'two.py', '--checkpoint', checkpoint, cwd=tmp_path)
+    assert 'accuracy/top1' in output
+
+    for target, options in (('whole.safetensors', []), ('backbone.pth', ['--strip-heads'])):
+        assert convert([str(checkpoint), str(tmp_path / target), *options]) == 0
+        backbone = RevCol(TINY, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / target)))
+        backbone.init_weights()
+        trained = load(checkpoint)['state_dict']
+        assert equal(backbone.state_dict(), trained)
+
+
+def test_another_number_of_classes_starts_from_a_whole_backbone(run: Path, tmp_path: Path) -> None:
+    config = tiny_classifier('revcol_t_in1k', tmp_path)
+    config.model.num_classes = config.model.num_classes + 1
+    config.train_cfg.max_epochs = 1
+    config.load_from = str(checkpoint_of(run))
+    train(config)
+
+    weights = load(checkpoint_of(run))['state_dict']
+    weights.pop('subnet2.alpha1')
+    torch.save({'state_dict': weights}, tmp_path / 'part.pth')
+    config.load_from = str(tmp_path / 'part.pth')
+    with pytest.raises(ValueError, match=r'does not fit .*missing subnet2\.alpha1'):
+        train(config)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from mmpretrain.models.backbones import ResNet
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/distillation/results.md')
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    MMLogger.get_current_instance().setLevel('ERROR')  # of what is initialized how
     images, labels = read_digits()
     found: dict[object, list[list[float]]] = {'teacher': [], **{key: [] for key in SETTINGS}}
     for seed in range(args.seeds):
