@@ -36,11 +36,11 @@ def measure_active_shares(model: nn.Module, run: Callable[[], object]) -> dict[s
     def count(name: str) -> Callable:
         def hook(unit: ICConv2d, inputs: tuple) -> None:
             x = inputs[0]
-            u = unit._conv_forward(x, unit.weight, None).flatten(2).unflatten(1, (unit.groups, -1))
-            sums = sum_windows(sum_channels(x, unit.groups), unit).unsqueeze(2)
+            u = unit._conv_forward(x, unit.weight, None)
+            sums = sum_windows(sum_channels(x, unit.groups), unit)
+            sums = sums.repeat_interleave(unit.out_channels // unit.groups, 1)
             weight, bias = (
-                each.view(1, unit.groups, -1, 1)
-                for each in (unit.collision_weight, unit.collision_bias)
+                each.view(-1, 1, 1) for each in (unit.collision_weight, unit.collision_bias)
             )
             is_active = u - weight * sums + bias > 0
             active[name] += int(is_active.sum())

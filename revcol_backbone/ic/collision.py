@@ -8,6 +8,7 @@ saves a pass over the output: with ``v = u + (b1 + b2) / 2`` and ``floor = (b2 -
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,27 +28,25 @@ def collide(
     where the maximum changes sides.
 
     Args:
-        v: The linear operation with the mean of both biases (B, C, L).
-        sums: Sums of what each output sees (B, G, L), float32 or wider; G divides C.
+        v: The linear operation with the mean of both biases (B, C, ...).
+        sums: Sums of what each output sees (B, G, ...), float32 or wider; G divides C.
         weight: w' (C).
         floor: Half of the outer bias less half of the inner one (C).
         ceiling: Bounds the term from above as well (C), without gradients only.
 
     Returns:
-        (B, C, L) in the dtype of v; half precision is computed in float32.
+        (B, C, ...) in the dtype of v; half precision is computed in float32.
     """
-    groups = sums.shape[1]
-    bounds = [floor] if ceiling is None else [floor, ceiling]
-    parameters = [each.view(1, groups, -1, 1) for each in (weight, *bounds)]
-    arguments = (v.unflatten(1, (groups, -1)), sums.unsqueeze(2), *parameters)
-    # A compiler fuses the formula itself, and chooses what to keep.
-    if _is_traced():
-        out = _formula(*arguments)
-    elif torch.is_grad_enabled() and ceiling is None:
-        out = Collide.apply(*arguments)
-    else:
-        out = (tiled.collide_ if v.device.type == 'cpu' else _formula)(*arguments)
-    return out.flatten(1, 2)
+    bounds = (floor,) if ceiling is None else (floor, ceiling)
+    is_traced = _is_traced()
+    if torch.is_grad_enabled() and ceiling is None and not is_traced:
+        return Collide.apply(v, sums, weight, floor)
+    grouped = _by_groups(v, sums, weight, *bounds)
+    if v.device.type == 'cpu' and not is_traced:
+        tiled.collide_(*grouped)
+        return v
+    # A compiler fuses the formula, and chooses what to keep.
+    return _formula(*grouped).view_as(v)
 
 
 def collide_with_gain(
@@ -63,7 +62,7 @@ def collide_with_gain(
     With a gain of 0 the result is v, bit for bit.
 
     Args:
-        v: The linear operation with the outer bias b2 (B, C, L).
+        v: The linear operation with the outer bias b2 (B, C, ...).
         sums: As in :func:`collide`.
         weight: w' (C).
         offset: The inner bias less the outer one (C).
@@ -71,18 +70,17 @@ def collide_with_gain(
         bounds: The least and the largest value of the term (C), for another function than a ReLU.
 
     Returns:
-        (B, C, L) in the dtype of v; half precision is computed in float32.
+        (B, C, ...) in the dtype of v; half precision is computed in float32.
     """
-    groups = sums.shape[1]
-    weight, offset, gain = (each.view(1, groups, -1, 1) for each in (weight, offset, gain))
-    grouped = v.unflatten(1, (groups, -1))
-    term = torch.addcmul(grouped, sums.unsqueeze(2), weight, value=-1) + offset
-    if bounds is None:
-        term = term.relu()
+    grouped, sums, weight, offset, gain, *limits = _by_groups(
+        v, sums, weight, offset, gain, *(bounds or ())
+    )
+    term = torch.addcmul(grouped, sums, weight, value=-1) + offset
+    if limits:
+        term = torch.minimum(torch.maximum(term, limits[0]), limits[1])
     else:
-        floor, ceiling = (bound.view(1, groups, -1, 1) for bound in bounds)
-        term = torch.minimum(torch.maximum(term, floor), ceiling)
-    return torch.addcmul(grouped, gain, term).to(v.dtype).flatten(1, 2)
+        term = term.relu()
+    return torch.addcmul(grouped, gain, term).to(v.dtype).view_as(v)
 
 
 def window_sums(
@@ -104,15 +102,24 @@ def window_sums(
     Returns:
         (B, G, H', W'), of the output's size.
     """
-    if any(padding):
+    left, right, top, bottom = padding
+    margins = (top, left)
+    # Pooling pads by itself, but alike on both sides and by half of a window at most.
+    is_pools_own = (
+        padding_mode == 'zeros'
+        and (left, top) == (right, bottom)
+        and dilation == (1, 1)
+        and all(2 * m <= k for m, k in zip(margins, kernel_size, strict=True))
+    )
+    if not is_pools_own:
         mode = 'constant' if padding_mode == 'zeros' else padding_mode
-        channel_sums = F.pad(channel_sums, tuple(padding), mode=mode)
+        channel_sums, margins = F.pad(channel_sums, tuple(padding), mode=mode), (0, 0)
     if dilation == (1, 1):
         # What is traced must do without divisor_override, which exporters to ONNX leave out.
         if _is_traced():
-            means = F.avg_pool2d(channel_sums, kernel_size, stride)
+            means = F.avg_pool2d(channel_sums, kernel_size, stride, margins)
             return means * (kernel_size[0] * kernel_size[1])
-        return F.avg_pool2d(channel_sums, kernel_size, stride, divisor_override=1)
+        return F.avg_pool2d(channel_sums, kernel_size, stride, margins, divisor_override=1)
     for axis in (0, 1):
         channel_sums = _sum_along(channel_sums, axis, kernel_size, stride, dilation)
     return channel_sums
@@ -146,30 +153,49 @@ def _formula(
     return (v + (term if ceiling is None else torch.minimum(term, ceiling))).to(v.dtype)
 
 
+def _by_groups(v: Tensor, sums: Tensor, *parameters: Tensor) -> list[Tensor]:
+    """View v as (B, G, C / G, L), the sums as (B, G, 1, L), parameters as (1, G, C / G, 1)."""
+    batch, groups = sums.shape[:2]
+    width = v.shape[1] // groups
+    pixels = math.prod(v.shape[2:])
+    return [
+        v.reshape(batch, groups, width, pixels),
+        sums.reshape(batch, groups, 1, pixels),
+        *(parameter.view(1, groups, width, 1) for parameter in parameters),
+    ]
+
+
 class Collide(torch.autograd.Function):
-    """The formula for v (B, G, C / G, L), sums (B, G, 1, L), weight, floor (1, G, C / G, 1)."""
+    """What :func:`collide` does, with its derivatives."""
 
     @staticmethod
     def forward(ctx, v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
+        grouped = _by_groups(v, sums, weight, floor)
         if v.device.type == 'cpu':
-            out, is_active = tiled.collide_and_mark(v, sums, weight, floor)
+            out, is_active = tiled.collide_and_mark(*grouped)
         else:
-            term = torch.addcmul(v, sums, weight, value=-1)
-            is_active = term > floor
-            out = torch.maximum(term, floor, out=term).add_(v).to(v.dtype)
+            term = torch.addcmul(*grouped[:3], value=-1)
+            is_active = term > grouped[3]
+            out = torch.maximum(term, grouped[3], out=term).add_(grouped[0]).to(v.dtype)
         ctx.save_for_backward(is_active, sums, weight)
         ctx.floor_dtype = floor.dtype
-        return out
+        return out.view_as(v)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         is_active, sums, weight = ctx.saved_tensors
+        given, seen, lines = _by_groups(grad, sums, weight)
         if grad.device.type == 'cpu' and not torch.is_grad_enabled():
-            grads = tiled.gradients(grad, is_active, sums, weight)
+            grads = tiled.gradients(given, is_active, seen, lines)
         else:
-            grads = _gradients(grad, is_active, sums, weight)
+            grads = _gradients(given, is_active, seen, lines)
         grad_v, grad_sums, grad_weight, grad_floor = grads
-        return grad_v, grad_sums, grad_weight.to(weight.dtype), grad_floor.to(ctx.floor_dtype)
+        return (
+            grad_v.view_as(grad),
+            grad_sums.view_as(sums),
+            grad_weight.flatten().to(weight.dtype),
+            grad_floor.flatten().to(ctx.floor_dtype),
+        )
 
 
 def _gradients(

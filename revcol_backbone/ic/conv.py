@@ -149,12 +149,10 @@ class ICConv2d(nn.Conv2d):
             v = self._conv_forward(x, self.weight, outer)
             offset = inner if outer is None else inner - outer
             sums = sum_windows(channel_sums, self)
-            out = collide_with_gain(v.flatten(2), sums, weight, offset, self.collision_gain)
-        else:
-            v = self._conv_forward(x, self.weight, (inner if outer is None else inner + outer) / 2)
-            floor = (-inner if outer is None else outer - inner) / 2
-            out = collide(v.flatten(2), sum_windows(channel_sums, self), weight, floor)
-        return out.unflatten(2, v.shape[2:])
+            return collide_with_gain(v, sums, weight, offset, self.collision_gain)
+        v = self._conv_forward(x, self.weight, (inner if outer is None else inner + outer) * 0.5)
+        floor = inner * -0.5 if outer is None else (outer - inner) * 0.5
+        return collide(v, sum_windows(channel_sums, self), weight, floor)
 
     def extra_repr(self) -> str:
         gain = ', collision_gain=True' if self.collision_gain is not None else ''
@@ -163,12 +161,14 @@ class ICConv2d(nn.Conv2d):
 
 def sum_channels(x: Tensor, groups: int) -> Tensor:
     """Sum the channels of each group, in float32 or wider: (B, C, H, W) to (B, groups, H, W)."""
-    grouped = x.unflatten(1, (groups, -1))
-    return grouped.sum(2, dtype=torch.promote_types(x.dtype, torch.float32))
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if groups == 1:
+        return x.sum(1, keepdim=True, dtype=dtype)
+    return x.unflatten(1, (groups, -1)).sum(2, dtype=dtype)
 
 
 def sum_windows(channel_sums: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Sum what each output of a convolution sees: (B, groups, H, W) to (B, groups, H' * W')."""
+    """Sum what each output of a convolution sees: (B, groups, H, W) to (B, groups, H', W')."""
     return window_sums(
         channel_sums,
         conv.kernel_size,
@@ -176,7 +176,7 @@ def sum_windows(channel_sums: Tensor, conv: nn.Conv2d) -> Tensor:
         conv.dilation,
         conv._reversed_padding_repeated_twice,
         conv.padding_mode,
-    ).flatten(2)
+    )
 
 
 def _check_sizes(

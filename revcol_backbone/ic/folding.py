@@ -65,12 +65,10 @@ class FoldedICConv2d(nn.Module):
         """Map (B, in_channels, H, W) to (B, out_channels, H', W'), without gradients."""
         sums = sum_windows(sum_channels(x, self.conv.groups), self.conv)
         v = self.conv(x)
-        arguments, bounds = (v.flatten(2), sums, self.collision_weight), (self.floor, self.ceiling)
+        arguments, bounds = (v, sums, self.collision_weight), (self.floor, self.ceiling)
         if hasattr(self, 'collision_gain'):
-            out = collide_with_gain(*arguments, self.offset, self.collision_gain, bounds)
-        else:
-            out = collide(*arguments, *bounds)
-        return out.unflatten(2, v.shape[2:])
+            return collide_with_gain(*arguments, self.offset, self.collision_gain, bounds)
+        return collide(*arguments, *bounds)
 
 
 @torch.no_grad()
