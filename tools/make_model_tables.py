@@ -97,7 +97,9 @@ def replace_between_markers(text: str, tables: str) -> str:
 
 def _row(model: IndexedModel, metrics: Sequence[str], folder: str) -> list[str]:
     data = model.metadata
-    decimals = 2 if data['Backbone'].startswith('RedNet') and 'top-1' in model.figures else 1
+    decimals = (
+        2 if data['Backbone'].startswith(('RedNet', 'IC-')) and 'top-1' in model.figures else 1
+    )
     return [
         data['Method'],
         data['Backbone'],

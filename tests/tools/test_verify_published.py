@@ -66,7 +66,8 @@ def test_every_published_figure_is_met_or_cannot_be_right(capsys):
     printed = [line for line in output.splitlines() if '   ok' in line]
     # B was published twice as a classifier; of the three headline models only Mask2Former's size.
     tables = (BACKBONES, CASCADE, UPERNET, REDNET_DETECTORS, REDNET_SEGMENTORS, CLASSIFIERS)
-    assert len(printed) == sum(map(len, tables)) + 1 + 1
+    # IC networks stand beside their basic model.
+    assert len(printed) == sum(map(len, tables)) + 1 + 1 + 1
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,12 @@ def test_one_model_is_verified_by_part_of_its_name(capsys):
 
 def test_an_unknown_name_is_an_error_that_repeats_it():
     assert 'no published model has RevCol-Z in its name' in error_of(main, 'RevCol-Z')
+
+
+def test_an_ic_network_stands_beside_its_basic_model(capsys):
+    assert main(['IC-ResNet-50']) == 0
+    output = capsys.readouterr().out
+    assert 'Beside the basic model' in output
+    (row,) = [line for line in output.splitlines() if line.startswith('ic_resnet50_in1k')]
+    assert row.split()[1:4] == ['25.56M', '25.56M', '+0.03%']
+    assert row.endswith('ok')

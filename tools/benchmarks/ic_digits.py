@@ -61,6 +61,13 @@ FORMS: dict[str, dict | None] = {
     "IC, w' from 0, all convolutions": dict(collision_start=0.0, ic_convolutions='all'),
     "IC, w' from 0, gain from 0": dict(collision_start=0.0, collision_gain=True),
 }
+# What a trained basic model is loaded into.
+LOADING_FORMS = (
+    "IC, w' from 0",
+    "IC, w' from the mean",
+    "IC, w' from 1",
+    "IC, w' from 0, gain from 0",
+)
 TASKS = ('classification', 'detection', 'segmentation')
 METRICS = {
     'classification': 'accuracy',
@@ -76,7 +83,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for task in arguments.tasks:
         for seed in range(arguments.seeds):
-            for name in FORMS if task == 'classification' else arguments.downstream:
+            for name in arguments.forms if task == 'classification' else arguments.downstream:
                 run_once(task, name, seed, arguments)
     runs = read_runs(arguments.out)
     table = format_tables(runs)
@@ -91,6 +98,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument('--tasks', nargs='+', choices=TASKS, default=TASKS)
     parser.add_argument('--seeds', type=int, default=5, help='runs of each, from seed 0 on')
+    parser.add_argument(
+        '--forms',
+        nargs='+',
+        choices=FORMS,
+        metavar='FORM',
+        default=list(FORMS),
+        help='forms that the classifier is trained with',
+    )
     parser.add_argument(
         '--downstream',
         nargs='+',
@@ -211,7 +226,33 @@ def classify(task: str, form: str, seed: int, folder: Path) -> dict:
             found = torch.cat([model(part).argmax(1) for part in images[test].split(200)])
         curve.append((epoch + 1, float((found == labels[test]).float().mean())))
     shares.append(measure_shares(model, images[train]))
-    return dict(curve=curve, multiply_adds=multiply_adds, shares=shares)
+    result = dict(curve=curve, multiply_adds=multiply_adds, shares=shares)
+    if form == PLAIN:
+        result['loaded'] = measure_loading(model, images[test], labels[test])
+    return result
+
+
+@torch.no_grad()
+def measure_loading(basic: nn.Module, images: Tensor, labels: Tensor) -> dict[str, list[float]]:
+    """How far the features move, and the accuracy, where units take a trained basic model over.
+
+    The distance is that of the last features, relative to their own length.
+    """
+    basic.eval()
+    expected = torch.cat([basic[0](part)[-1] for part in images.split(200)])
+    found = {}
+    for form in LOADING_FORMS:
+        model = build_classifier(form)
+        model.load_state_dict(basic.state_dict(), strict=False)
+        for module in model.modules():
+            if isinstance(module, ICConv2d):
+                module.reset_collision()  # to the mean of the loaded weights
+        model.eval()
+        features = torch.cat([model[0](part)[-1] for part in images.split(200)])
+        logits = torch.cat([model(part) for part in images.split(200)])
+        distance = float((features - expected).norm() / expected.norm())
+        found[form] = [distance, float((logits.argmax(1) == labels).float().mean())]
+    return found
 
 
 def read_digits() -> tuple[Tensor, Tensor]:
@@ -351,7 +392,25 @@ def format_tables(runs: list[dict]) -> str:
                 f'| {f"{count / 1e6:.3f}M" if count else ""} |'
             )
         lines.append('')
-    return '\n'.join([*lines, *format_shares(collect(runs, 'classification'))])
+    classifiers = collect(runs, 'classification')
+    lines += format_loading([run for run in classifiers.get(PLAIN, []) if 'loaded' in run])
+    return '\n'.join([*lines, *format_shares(classifiers)])
+
+
+def format_loading(runs: list[dict]) -> list[str]:
+    if not runs:
+        return []
+    plain = np.mean([last(run) for run in runs])
+    lines = [
+        f'Units that take over a trained basic model of {plain:.2f}% accuracy, {len(runs)} seeds',
+        '',
+        '| form | features move by | accuracy |',
+        '|---|---|---|',
+    ]
+    for form in LOADING_FORMS:
+        distance, accuracy = np.mean([run['loaded'][form] for run in runs], axis=0)
+        lines.append(f'| {form} | {distance:.2g} | {100 * accuracy:.2f} |')
+    return [*lines, '']
 
 
 def format_shares(forms: dict[str, list[dict]]) -> list[str]:
