@@ -1,8 +1,8 @@
 """Export a trained model, or a part of it, to ONNX or to torch.export's format.
 
 The file takes `image`, a float batch (B, 3, H, W) that is normalized (and, for a detector, padded)
-as the metadata in the file says. It is run after writing, ONNX by onnxruntime, and compared with
-PyTorch on other and odd sizes; where they differ no file is left behind.
+as the metadata in the file says. It is run after writing (ONNX by onnxruntime) and compared with
+PyTorch on other and odd sizes; if they differ, no file is kept.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ EXAMPLES = """examples:
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
 DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in TOLERANCES}
 IN_PYTHON = (
-    'These stay in Python, fed with the exported features: anchors or queries, proposals, box '
-    'decoding, NMS, RoIAlign, and the pasting of masks.'
+    'These stay in Python and take the exported features: anchors or queries, proposals, box '
+    'decoding, NMS, RoIAlign, and mask pasting.'
 )
 
 
@@ -119,7 +119,7 @@ def load_model(args: argparse.Namespace) -> tuple[nn.Module, Sequence[str] | Non
     model = build_model(config)
     stored = {}
     if args.random_weights:
-        print('the weights are random, as asked')
+        print('using random weights')
     elif args.part == 'backbone':
         load_pretrained(model.backbone, args.checkpoint)
     else:
@@ -154,7 +154,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', type=Path, metavar='CONFIG', help='of mmdet or mmseg')
+    parser.add_argument('config', type=Path, metavar='CONFIG', help='config of mmdet or mmseg')
     parser.add_argument(
         'checkpoint',
         nargs='?',
@@ -174,16 +174,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument('--batch-size', type=int, default=1, metavar='N', help='default: 1')
     parser.add_argument(
-        '--static', action='store_true', help='fix batch and size instead of leaving them free'
+        '--static',
+        action='store_true',
+        help='fix batch and size instead of keeping them dynamic',
     )
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='default: %(default)s')
     parser.add_argument(
-        '--opset', type=int, default=DEFAULT_OPSET, help='of ONNX; default: %(default)s'
+        '--opset', type=int, default=DEFAULT_OPSET, help='ONNX opset; default: %(default)s'
     )
     parser.add_argument(
         '--no-deploy',
         action='store_true',
-        help='fold neither what switch_to_deploy() folds nor batch norms; the file is larger',
+        help='do not fold batch norms and layers (switch_to_deploy); the file is larger',
     )
     parser.add_argument(
         '--random-weights', action='store_true', help='export without a checkpoint, to try it'

@@ -1,7 +1,8 @@
 """Detect objects in images and videos: annotated copies and COCO JSON.
 
-Writes DIR/images, DIR/predictions (one file for each input) and DIR/predictions.json (all). An
-interrupted run goes on where it stopped. The exit status is 1 if a file could not be predicted.
+Writes DIR/visualizations, DIR/predictions (one file for each input) and DIR/predictions.json (all).
+An interrupted run resumes when it is started again. The exit status is 1 if a file could not be
+predicted.
 """
 
 from __future__ import annotations

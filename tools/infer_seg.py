@@ -1,7 +1,8 @@
-"""Segment images and videos: colored copies with a legend, label maps, shares of the classes.
+"""Segment images and videos: color overlays with a legend, label maps, shares of the classes.
 
-Writes DIR/images, DIR/label_maps (PNG, a label for each pixel) and DIR/class_shares.csv. An
-interrupted run goes on where it stopped. The exit status is 1 if a file could not be predicted.
+Writes DIR/visualizations, DIR/label_maps (PNG, a label for each pixel) and DIR/class_shares.csv.
+An interrupted run resumes when it is started again. The exit status is 1 if a file could not be
+predicted.
 """
 
 from __future__ import annotations

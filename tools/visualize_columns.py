@@ -1,4 +1,4 @@
-"""What a RevCol's columns hold: their feature maps, and how like input and prediction they are.
+"""Show the columns of a RevCol: feature maps, and similarity to input and prediction.
 
     python tools/visualize_columns.py CONFIG CHECKPOINT images/ --out work_dirs/columns
     python tools/visualize_columns.py CONFIG images/ --shape 512 512 --batch-size 16 --out DIR
@@ -6,16 +6,16 @@
 CONFIG is that of a detector, a segmentor or a bare RevCol (`model = dict(type='RevCol', ...)`).
 Without CHECKPOINT the weights are those that training starts from (`init_cfg`, which may download).
 IMAGES is a folder, a quoted glob or an image; every image is resized to cover one size and
-its middle is taken. Written are
+center-cropped. The output:
 
-- features_NAME.png: every level of every column for the first images. Bright is where the
-  channels differ most from their mean over the image;
+- features_NAME.png: every level of every column for the first images, bright where the channels
+  differ most from their mean over the image;
 - reconstructions_NAME.png, where the model is a RevColClassifier with intermediate supervision: the
   pictures that its decoders rebuild from the columns, beside the input;
 - cka.png, cka.json: linear CKA (unbiased, over minibatches) of every level of every column with
-  (a) the input, the pixels as the network receives them, and (b) the final prediction: of a
-  segmentor its scores of every class at every pixel. A detector's boxes and a bare backbone have no
-  such form; theirs is the top level of the last column, which is wholly like itself.
+  (a) the input, the pixels as the network receives them, and (b) the final prediction: for
+  a segmentor, the scores of every class at every pixel. A detector and a bare backbone have no such
+  prediction; theirs is the top level of the last column, whose similarity to itself is 1.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def visualize(args: argparse.Namespace) -> None:
-    """Run the network over the images, and write what was seen."""
+    """Run the network over the images, and write the figures."""
     paths = find_images(args.images)
     batches = split_evenly(len(paths), args.batch_size)
     device = torch.device(choose_device(args.device))

@@ -120,7 +120,7 @@ def count_transformer_by_part(model: nn.Module, height: int, width: int) -> dict
 
     Returns:
         The counts by the names of the parts in the model, and under :data:`OTHER` what runs
-        between them. Post-processing is left out, as of every other model.
+        between them. Post-processing is not counted, as for every other model.
     """
     image = torch.empty(1, 3, height, width, device='meta')
     features, counts = _extract(model, image)

@@ -1,4 +1,4 @@
-"""Images of any size as one batch, normalized as a model's config says."""
+"""Batches of images of any size, normalized as the config of a model says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def find_images(source: str) -> list[Path]:
-    """The images of a folder, of a glob or of one file, in the order of their names.
+    """Return the images of a folder, a glob or a single file, sorted by name.
 
     Raises:
         ValueError: There are none.
@@ -40,7 +40,7 @@ def find_images(source: str) -> list[Path]:
 
 
 def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize an image, keeping its proportions, to cover a size, and cut out the middle.
+    """Resize an image to cover a size, keeping its aspect ratio, and crop the center.
 
     Args:
         image: Shape (H, W, 3).
@@ -59,14 +59,14 @@ def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def make_batch(model: nn.Module, images: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """What a model's backbone is given for images of one size.
+    """Make the input of a model's backbone from images of one size.
 
     Args:
         model: A detector or segmentor, whose ``data_preprocessor`` normalizes and pads; a bare
             backbone, and a classifier, whose pipeline normalizes, get RGB with ImageNet's mean and
             standard deviation.
         images: BGR, uint8, all of shape (H, W, 3).
-        device: That of the model.
+        device: Device of the model.
 
     Returns:
         Shape (B, 3, H, W), or larger where the config pads.
@@ -80,7 +80,7 @@ def make_batch(model: nn.Module, images: Sequence[np.ndarray], device: torch.dev
 
 
 def describe_batch(batch: Tensor) -> list[dict]:
-    """For each image of a batch the ``metainfo`` that heads ask for when they predict."""
+    """Return the ``metainfo`` of each image of a batch that heads need to predict."""
     size = tuple(batch.shape[-2:])
     names = ('ori_shape', 'img_shape', 'pad_shape', 'batch_input_shape')
     return [{**dict.fromkeys(names, size), 'scale_factor': (1.0, 1.0)} for _ in batch]

@@ -1,4 +1,4 @@
-"""Timing two things so that they can be compared: in turns, and by the ratio of each turn."""
+"""Timing functions for comparison: in turns, with the ratio of each turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOW, HIGH = 10, 90  # percentiles
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some measurements, and their 10th and 90th percentile."""
+    """The median of measurements with their 10th and 90th percentiles."""
 
     median: float
     low: float
@@ -22,7 +22,7 @@ class Spread:
 
 
 def summarize(values: Sequence[float]) -> Spread:
-    """The median and spread of one or more measurements; between two of them, linearly."""
+    """Return the median and spread of measurements, interpolated linearly."""
     low, median, high = np.percentile(values, (LOW, 50, HIGH))
     return Spread(float(median), float(low), float(high))
 
@@ -35,19 +35,19 @@ def time_in_turns(
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[], object] = lambda: None,
 ) -> list[list[float]]:
-    """Time several runs in turns, A B A B ..., so that what disturbs one disturbs the others.
+    """Time functions in turns, A B A B ..., so that a disturbance affects all of them.
 
     Args:
-        runs: What to time.
-        rounds: Timed turns of each.
-        warmup: Turns of each before them that are not timed, in which memory is allocated,
-            algorithms are chosen and code is compiled.
-        device: Whose work is waited for before and after each run.
-        clock: Seconds from any origin.
+        runs: Functions to time.
+        rounds: Number of timed turns of each.
+        warmup: Number of untimed turns before, in which memory is allocated, algorithms are chosen
+            and code is compiled.
+        device: Synchronized before and after each run.
+        clock: Returns seconds from any origin.
         progress: Called after each turn.
 
     Returns:
-        For each run its seconds in every round.
+        The seconds of each run in every round.
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in range(warmup + rounds):
@@ -63,11 +63,11 @@ def time_in_turns(
 
 
 def paired_ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """How many times the first's time is the second's, in each round: above 1, the second wins."""
+    """Return the ratio of times in each round; above 1, the second is faster."""
     return [a / b for a, b in zip(first, second, strict=True)]
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done what it was given; a CPU has."""
+    """Wait until a device has finished its work."""
     if device.type != 'cpu':
         torch.accelerator.synchronize(device)

@@ -1,6 +1,6 @@
-"""Files for inference without this package: ONNX and ``torch.export``, and int8.
+"""Export for inference without this package: ONNX, ``torch.export`` and int8.
 
-``tools/export.py`` is made of these; ``docs/export.md`` says what they are for.
+``tools/export.py`` uses these functions; ``docs/export.md`` describes them.
 """
 
 from revcol_backbone.export.agreement import TOLERANCES, check_agreement, shapes_to_check

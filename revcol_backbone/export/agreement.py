@@ -1,4 +1,4 @@
-"""How far an exported file's outputs are from PyTorch's."""
+"""Comparing the outputs of an exported file with PyTorch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-# Of the largest value of an output. float32 differs by the order of its sums.
+# Relative to the largest value of an output. In float32 only the order of sums differs.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 Shape = tuple[int, int, int]
 
 
 def shapes_to_check(batch: int, height: int, width: int, dynamic: bool) -> list[Shape]:
-    """Batch, height and width of the inputs to compare on: the traced one, others and odd ones."""
+    """Return batch, height and width of the inputs to compare: the traced one and odd ones."""
     traced = (batch, height, width)
     return [traced, (batch + 1, 97, 131), (1, width + 1, height + 3)] if dynamic else [traced]
 
@@ -29,9 +29,9 @@ def check_agreement(
 
     Args:
         run: The exported graph, from a batch of ``dtype`` to all outputs.
-        reference: The part of the model that was exported, as it is in PyTorch, in float32.
+        reference: The exported part of the model in PyTorch, in float32.
         shapes: Batch, height and width of each comparison.
-        dtype: What was exported.
+        dtype: Data type of the export.
 
     Yields:
         The shape and the largest error of any output, relative to that output's largest value.

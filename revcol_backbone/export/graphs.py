@@ -30,14 +30,14 @@ class BackboneGraph(nn.Module):
         return tuple(self.backbone(image))
 
     def name_outputs(self, number: int) -> list[str]:
-        """The names of the outputs, of which there are so many."""
+        """Return the names of ``number`` outputs."""
         return [f'level{index}' for index in self.out_indices]
 
 
 class SegmentorGraph(nn.Module):
     """The whole segmentor: normalized images (B, 3, H, W) to logits (B, classes, H, W).
 
-    Normalisation, padding, sliding windows and the choice of the largest logit stay outside.
+    Normalization, padding, sliding windows and the argmax are not part of it.
 
     Args:
         model: An ``EncoderDecoder`` of mmseg whose decode head classifies pixels, such as UPerNet.
@@ -63,7 +63,7 @@ class SegmentorGraph(nn.Module):
         )
 
     def name_outputs(self, number: int) -> list[str]:
-        """The names of the outputs, of which there is one."""
+        """Return the names of ``number`` outputs."""
         return ['logits']
 
 
@@ -81,7 +81,7 @@ class DetectorGraph(nn.Module):
         super().__init__()
         if not getattr(model, 'with_neck', False) or hasattr(model, 'decode_head'):
             raise ValueError(
-                f'{type(model).__name__} is no detector with a neck; export `backbone` or '
+                f'{type(model).__name__} is not a detector with a neck; export `backbone` or '
                 '`segmentor` instead.'
             )
         self.backbone = model.backbone
@@ -91,19 +91,19 @@ class DetectorGraph(nn.Module):
         return tuple(self.neck(self.backbone(image)))
 
     def name_outputs(self, number: int) -> list[str]:
-        """The names of the outputs, of which there are so many."""
+        """Return the names of ``number`` outputs."""
         return [f'pyramid{index}' for index in range(number)]
 
 
 def part_of(model: nn.Module, part: str) -> nn.Module:
-    """A part of a model as a module of one input, ``image``; its weights are the model's own.
+    """Return a part of a model as a module with one input; it shares the weights of the model.
 
     Args:
         model: A detector or segmentor.
         part: One of :data:`PARTS`.
 
     Returns:
-        The part in evaluation mode; its ``name_outputs`` names what it returns.
+        The part in evaluation mode; its ``name_outputs`` returns the names of its outputs.
 
     Raises:
         ValueError: The model has no such part.
@@ -113,12 +113,12 @@ def part_of(model: nn.Module, part: str) -> nn.Module:
 
 
 def make_exportable(graph: nn.Module, deploy: bool = True) -> nn.Module:
-    """A copy of a part that means the same and can be traced for any size.
+    """Return a copy of a part that computes the same and can be traced for any size.
 
     Args:
-        graph: As from :func:`part_of`.
-        deploy: Fold what :meth:`RevCol.switch_to_deploy` folds, and the batch norms of necks and
-            heads, whose variances can be too large for float16, into their convolutions.
+        graph: As returned by :func:`part_of`.
+        deploy: Call :meth:`RevCol.switch_to_deploy`, and fold the batch norms of necks and heads,
+            whose variances can be too large for float16, into their convolutions.
     """
     exportable = copy.deepcopy(graph)
     replace_adaptive_pools(exportable)
@@ -134,7 +134,7 @@ def make_exportable(graph: nn.Module, deploy: bool = True) -> nn.Module:
 
 
 def parts_in_python(model: nn.Module) -> list[str]:
-    """What of a detector is not exported, a line for each part."""
+    """List the parts of a detector that are not exported."""
     exported = ('data_preprocessor', 'backbone', 'neck')
     return [
         f'{name} ({type(child).__name__})'

@@ -1,4 +1,4 @@
-"""What a user of an exported file has to know of the model, stored in the file itself."""
+"""Metadata of an exported file: what its users must know about the model."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from revcol_backbone.version import __version__
 def describe_input_and_output(
     model: nn.Module, part: str, classes: Sequence[str] | None
 ) -> dict[str, str]:
-    """Metadata by name, each value in JSON.
+    """Describe the input and output of an exported part, each value as JSON.
 
-    - ``mean``, ``std``: Of the three channels, to subtract and to divide by; ``null`` for none.
-    - ``channel_order``: ``"RGB"`` or ``"BGR"``, as the graph takes them.
-    - ``size_divisor``: To what multiple height and width are padded at the right and the bottom.
-    - ``pad_value``: With what, after the normalization.
-    - ``classes``: The names of the classes, by index.
-    - ``part``, ``revcol_backbone``: What was exported, and the version of this package.
+    - ``mean``, ``std``: Per-channel values for normalization; ``null`` for none.
+    - ``channel_order``: ``"RGB"`` or ``"BGR"``, as the graph expects.
+    - ``size_divisor``: Height and width are padded to a multiple of it, at the right and bottom.
+    - ``pad_value``: Value of the padding, after normalization.
+    - ``classes``: Class names, by index.
+    - ``part``, ``revcol_backbone``: The exported part, and the version of this package.
 
     Args:
         model: A detector or segmentor with its data preprocessor.
         part: The part that is exported.
-        classes: The names of the classes, or ``None``.
+        classes: Class names, or ``None``.
     """
     preprocessor = model.data_preprocessor
     values = {
         'part': part,
         'mean': _channels(preprocessor, 'mean'),
         'std': _channels(preprocessor, 'std'),
-        # Images are read in BGR; either kind of preprocessor may turn them.
+        # Images are read in BGR; either kind of preprocessor may convert them.
         'channel_order': 'RGB' if _turns_to_rgb(preprocessor) else 'BGR',
         'size_divisor': _size_divisor(preprocessor),
         'pad_value': getattr(preprocessor, 'pad_val', getattr(preprocessor, 'pad_value', 0)),
@@ -56,7 +56,7 @@ def _turns_to_rgb(preprocessor: nn.Module) -> bool:
 
 
 def _size_divisor(preprocessor: nn.Module) -> int:
-    """mmseg pads in a test as ``test_cfg`` says, and otherwise not at all."""
+    """Return the divisor; mmseg pads in a test only if ``test_cfg`` says so."""
     if hasattr(preprocessor, 'test_cfg'):
         return (preprocessor.test_cfg or {}).get('size_divisor') or 1
     return getattr(preprocessor, 'pad_size_divisor', 1)

@@ -26,7 +26,7 @@ def write_onnx(
     """Write a traced graph as ONNX.
 
     Args:
-        program: As from :func:`~revcol_backbone.export.tracing.trace`.
+        program: As returned by :func:`~revcol_backbone.export.torch_file.trace`.
         path: The file; with weights of more than ``largest_single_file`` bytes there is also a
             ``PATH.data`` beside it, which has to stay there.
         output_names: Names of the outputs; the input is ``image``.

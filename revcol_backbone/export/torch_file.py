@@ -18,9 +18,9 @@ def trace(graph: nn.Module, image: Tensor, dynamic: bool = True) -> ExportedProg
     """Trace a graph for one size, or for any batch, height and width.
 
     Args:
-        graph: As from :func:`~revcol_backbone.export.graphs.make_exportable`.
+        graph: As returned by :func:`~revcol_backbone.export.graphs.make_exportable`.
         image: A normalized batch (B, 3, H, W) of the size to trace with.
-        dynamic: Let batch, height and width vary; the height and the width are at least 64 then.
+        dynamic: Let batch, height and width vary; height and width are then at least 64.
 
     Raises:
         ValueError: The graph cannot be traced, or not without fixing a size.
@@ -32,7 +32,7 @@ def trace(graph: nn.Module, image: Tensor, dynamic: bool = True) -> ExportedProg
             'give a larger size, or export for this one alone.'
         )
     if dynamic and len(image) < SMALLEST_DYNAMIC_BATCH:
-        # A traced size of one is taken for a constant.
+        # Tracing treats a size of one as a constant.
         image = image.repeat(SMALLEST_DYNAMIC_BATCH, 1, 1, 1)
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     try:
@@ -60,7 +60,7 @@ def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, s
 
 
 def load_program(path: Path) -> Callable[[Tensor], list[Tensor]]:
-    """Make a function of a ``.pt2`` file: a batch of images to all outputs."""
+    """Return a function that runs a ``.pt2`` file: a batch of images to all outputs."""
     module = torch.export.load(path).module()
 
     def run(image: Tensor) -> list[Tensor]:
