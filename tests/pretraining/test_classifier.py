@@ -19,7 +19,6 @@ from tests.golden import image
 from tests.pretraining.tiny_runs import TINY, tiny_classifier
 from tools.convert_checkpoint import main as convert
 
-pytest.importorskip('mmpretrain')
 PARTS = {*(f'loss_label{i}' for i in range(4)), *(f'loss_picture{i}' for i in range(3))}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mmpretrain import datasets
 from PIL import Image
 
 from revcol_backbone.pretraining.dataset_check_hook import (
@@ -13,8 +14,6 @@ from revcol_backbone.pretraining.dataset_check_hook import (
     check_same_classes,
 )
 from tests.pretraining.image_folders import make_image_folder
-
-datasets = pytest.importorskip('mmpretrain.datasets')
 
 
 @pytest.fixture

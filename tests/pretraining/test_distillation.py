@@ -12,7 +12,6 @@ from mmengine.registry import MODELS, DefaultScope
 from revcol_backbone.pretraining.distillation import distillation_loss, falling
 from tests.golden import image
 
-mmpretrain = pytest.importorskip('mmpretrain')
 TINY = dict(channels=(8, 16, 24, 32), layers=(1, 1, 1, 1), columns=4)
 REVCOL = dict(type='RevColClassifier', arch=TINY, num_classes=3)
 RESNET = dict(
