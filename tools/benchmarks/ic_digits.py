@@ -384,10 +384,10 @@ def format_tables(runs: list[dict]) -> str:
         for form, of_form in forms.items():
             values = np.array([last(run) for run in of_form])
             pairs = [last(run) - plain[run['seed']] for run in of_form if run['seed'] in plain]
-            difference = f'{np.mean(pairs):+.2f} ± {deviation(pairs):.2f}' if pairs else ''
+            difference = f'{np.mean(pairs):+.2f} ± {deviation(pairs)}' if pairs else ''
             count = of_form[0].get('multiply_adds')
             lines.append(
-                f'| {form} | {len(values)} | {values.mean():.2f} | {deviation(values):.2f} '
+                f'| {form} | {len(values)} | {values.mean():.2f} | {deviation(values)} '
                 f'| {difference if form != PLAIN else ""} '
                 f'| {f"{count / 1e6:.3f}M" if count else ""} |'
             )
@@ -440,8 +440,9 @@ def last(run: dict) -> float:
     return value if run['task'] == 'segmentation' else 100 * value
 
 
-def deviation(values: list[float] | np.ndarray) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float('nan')
+def deviation(values: list[float] | np.ndarray) -> str:
+    """The standard deviation over the seeds; one seed has none."""
+    return f'{np.std(values, ddof=1):.2f}' if len(values) > 1 else '-'
 
 
 def draw_curves(runs: list[dict], path: Path) -> None:
