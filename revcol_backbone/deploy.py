@@ -164,11 +164,18 @@ def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight in oneDNN's layout, packed anew where it has changed."""
     state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+    sample = _sample(weight)
     by_dtype = _PACKED.setdefault(weight, {})
-    if by_dtype.get(dtype, (None,))[0] != state:
+    known_state, known_sample, packed = by_dtype.get(dtype, (None, None, None))
+    if known_state != state or not torch.equal(known_sample, sample):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
-        by_dtype[dtype] = (state, packed)
-    return by_dtype[dtype][1]
+        by_dtype[dtype] = (state, sample.clone(), packed)
+    return packed
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """Values from all over the weight: writing through ``.data`` leaves its version as it was."""
+    return weight.detach().reshape(-1)[:: min(weight.shape) + 1]
 
 
 def _fusable_dtype(x: Tensor) -> torch.dtype | None:

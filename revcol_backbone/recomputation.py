@@ -53,11 +53,15 @@ class LevelCall:
         if before.has_moved():
             self._random = before
         # A level such as one with batch normalization updates its buffers; the repetition needs
-        # their values of before.
+        # their values of before. Kernels update without counting versions, so that a module of
+        # which one buffer counts as changed has them all changed.
+        changed = {
+            id(slots) for slots, _, buffer, _, version in saved if buffer._version != version
+        }
         self._changed = [
             (slots, name, value)
-            for slots, name, buffer, value, version in saved
-            if buffer._version != version
+            for slots, name, buffer, value, _ in saved
+            if id(slots) in changed or (buffer.is_cpu and not torch.equal(buffer, value))
         ]
         if _CHECKED.get(self._level) != self._fingerprint():
             self._check(arguments)
@@ -103,7 +107,7 @@ class LevelCall:
             ]
         if module._modules:
             entries['_modules'] = {
-                name: child and self._copied(child, known)
+                name: None if child is None else self._copied(child, known)
                 for name, child in module._modules.items()
             }
         # Sharding puts views of its flat parameters in the parameters' place.

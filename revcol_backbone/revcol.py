@@ -73,7 +73,7 @@ class RevCol(BaseModule):
         self.arch = resolve_architecture(arch)
         self.kernel_size = _check_kernel_size(kernel_size)
         self.out_indices = _check_out_indices(out_indices)
-        self.save_memory = bool(save_memory)
+        self.save_memory = _check_flag('save_memory', save_memory)
         self.anchor_every = _check_integer('anchor_every', anchor_every, 0, None)
         self.frozen_columns = _check_integer(
             'frozen_columns', frozen_columns, -1, self.arch.columns
@@ -92,7 +92,7 @@ class RevCol(BaseModule):
             module.requires_grad_(False)
         self._freeze_unneeded_levels()
         self.deploy = False
-        if deploy:
+        if _check_flag('deploy', deploy):
             self.switch_to_deploy()
 
     @property
@@ -205,6 +205,10 @@ class RevCol(BaseModule):
         if not pretrained:
             super().init_weights()
             return
+        if not all(cfg.get('checkpoint') for cfg in pretrained):
+            raise ValueError(
+                f'RevCol init_cfg={self.init_cfg!r} names no file; add checkpoint=FILE_OR_URL.'
+            )
         initialize(self, [cfg for cfg in given if cfg not in pretrained])
         for cfg in pretrained:
             load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
@@ -266,14 +270,15 @@ def initialize_weights(module: nn.Module) -> None:
 
 
 def _drop_path_rates(rate: float, blocks: int) -> list[float]:
-    if not 0 <= rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
         raise ValueError(f'RevCol drop_path_rate={rate!r} is not allowed; give 0 <= rate < 1.')
     return [rate * index / max(blocks - 1, 1) for index in range(blocks)]
 
 
 def _check_kernel_size(kernel_size: int | None) -> int:
     kernel_size = DEFAULT_KERNEL_SIZE if kernel_size is None else kernel_size
-    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+    is_integer = isinstance(kernel_size, int) and not isinstance(kernel_size, bool)
+    if not is_integer or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
             f'RevCol kernel_size={kernel_size!r} is not allowed; give a positive odd integer, '
             'such as 3 or 7.'
@@ -282,15 +287,24 @@ def _check_kernel_size(kernel_size: int | None) -> int:
 
 
 def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
-    levels = range(LEVELS)
     is_sequence = isinstance(out_indices, (tuple, list))
-    if not is_sequence or not out_indices or not all(index in levels for index in out_indices):
+    if not is_sequence or not out_indices or not all(map(_is_level, out_indices)):
         raise ValueError(
             f'RevCol out_indices={out_indices!r} is not allowed; give one or more of 0, 1, 2, 3.'
         )
     if len(set(out_indices)) != len(out_indices):
         raise ValueError(f'RevCol out_indices={out_indices!r} names a level twice.')
     return tuple(out_indices)
+
+
+def _is_level(index: object) -> bool:
+    return isinstance(index, int) and not isinstance(index, bool) and index in range(LEVELS)
+
+
+def _check_flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f'RevCol {name}={value!r} is not allowed; give True or False.')
+    return value
 
 
 def _check_integer(name: str, value: int, low: int, high: int | None) -> int:

@@ -239,6 +239,15 @@ def test_a_new_weight_is_used_at_once() -> None:
     torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
 
 
+@pytest.mark.parametrize('part', [slice(None), slice(3, 4), (slice(None), slice(5, 6))])
+def test_a_weight_written_through_its_data_is_used_at_once(part: object) -> None:
+    layer, x, residual = linear_layer()
+    layer.gelu(x), layer.add(x, residual)
+    layer.weight.data[part].mul_(2)
+    torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
+    torch.testing.assert_close(layer.add(x, residual), residual + layer(x))
+
+
 def test_a_new_bias_is_used_at_once() -> None:
     layer, x, _ = linear_layer()
     layer.gelu(x)

@@ -276,6 +276,12 @@ def test_compiled_inference_computes_the_same() -> None:
     [
         ({'kernel_size': 4}, 'kernel_size=4 is not allowed; give a positive odd integer'),
         ({'kernel_size': -3}, 'positive odd integer'),
+        ({'kernel_size': True}, 'kernel_size=True is not allowed'),
+        ({'drop_path_rate': None}, 'drop_path_rate=None is not allowed; give 0 <= rate < 1'),
+        ({'out_indices': (1.0,)}, r'out_indices=\(1.0,\) is not allowed; .* 0, 1, 2, 3'),
+        ({'out_indices': (True,)}, 'out_indices'),
+        ({'save_memory': 'off'}, "save_memory='off' is not allowed; give True or False"),
+        ({'deploy': 1}, 'deploy=1 is not allowed; give True or False'),
         ({'drop_path_rate': 1.0}, r'drop_path_rate=1\.0 is not allowed; give 0 <= rate < 1'),
         ({'out_indices': (0, 4)}, r'out_indices=\(0, 4\) is not allowed; .* 0, 1, 2, 3'),
         ({'out_indices': (-1,)}, 'out_indices'),
@@ -313,3 +319,9 @@ def test_a_pretrained_file_is_loaded_on_init_weights(tmp_path: Path, is_list: bo
     model.init_weights()
     for key, value in model.state_dict().items():
         assert torch.equal(value, source.state_dict()[key])
+
+
+def test_init_cfg_without_a_file_says_what_to_add() -> None:
+    model = RevCol(SMALL, init_cfg={'type': 'Pretrained'})
+    with pytest.raises(ValueError, match='names no file; add checkpoint=FILE_OR_URL'):
+        model.init_weights()
