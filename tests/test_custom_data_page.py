@@ -70,7 +70,7 @@ def test_the_commands_run_in_their_order(tmp_path):
         ('seg_configs', segmentor, 'data/my_maps'),
     ):
         config = small(make(tmp_path / data, tmp_path / 'filled_in.py'), tmp_path)
-        del config['work_dir']
+        config.pop('work_dir')
         config.dump(tmp_path / folder / 'custom_dataset.py')
     environment = dict(
         os.environ,

@@ -6,6 +6,7 @@ on; the fourth is cut into tiles that do not overlap, to test on. Written as::
 
     data/trees/
     |-- annotations/{train,val}.json    COCO format with one class, Tree, and no masks
+    |-- annotations/scenes.json         the same for the whole photograph of the test
     |-- images/{train,val}/             the tiles
     `-- scenes/                         the whole photograph of the test
 """
@@ -54,15 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
         partial = Path(folder, 'trees')
+        partial.mkdir()
         with zipfile.ZipFile(args.wheel or download(Path(folder))) as wheel:
             for split, scenes in SCENES.items():
                 # Every crown is to be tested once, so the tiles of the test do not overlap.
                 overlap = args.overlap if split == 'train' else 0
-                content = write_split(wheel, scenes, split, partial, args.tile, overlap)
+                folder = partial / 'images' / split
+                content = write_tiles(wheel, scenes, folder, args.tile, overlap)
+                write_json(content, partial / f'annotations/{split}.json')
                 print(
                     f'{split}: {len(content["images"])} tiles with '
                     f'{len(content["annotations"])} boxes, scenes {", ".join(scenes)}'
                 )
+            content = write_tiles(wheel, SCENES['val'], partial / 'scenes')
+            write_json(content, partial / 'annotations/scenes.json')
         os.replace(partial, args.out)
     print(f'written to {args.out}')
 
@@ -83,26 +89,33 @@ def download(folder: Path) -> Path:
     return next(folder.glob('deepforest*.whl'))
 
 
-def write_split(
-    wheel: zipfile.ZipFile, scenes: Sequence[str], split: str, out: Path, tile: int, overlap: int
+def write_tiles(
+    wheel: zipfile.ZipFile,
+    scenes: Sequence[str],
+    folder: Path,
+    tile: int | None = None,
+    overlap: int = 0,
 ) -> dict[str, list]:
-    """Write the tiles of some scenes and their annotation file; returns the content of the file.
+    """Write some scenes as tiles; returns what their annotation file has to hold.
+
+    Args:
+        wheel: The wheel of deepforest.
+        scenes: Names of photographs.
+        folder: Where to write the images.
+        tile: Largest side of a tile in pixels; ``None`` writes the photographs whole.
+        overlap: Pixels that neighboring tiles share.
 
     Raises:
         ValueError: A scene is missing, as in another version of the package.
     """
     content = {'images': [], 'annotations': [], 'categories': CATEGORIES}
-    (out / 'annotations').mkdir(parents=True, exist_ok=True)
-    for folder in (out / 'images' / split, out / 'scenes'):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     for scene in scenes:
         image, boxes = read_scene(wheel, scene)
-        if split == 'val':
-            cv2.imwrite(str(out / 'scenes' / f'{scene}.png'), image)
-        for x, y, width, height in cut(image.shape[1], image.shape[0], tile, overlap):
-            name = f'{scene}_{x}_{y}.png'
-            pixels = image[y : y + height, x : x + width]
-            cv2.imwrite(str(out / 'images' / split / name), pixels)
+        size = tile or max(image.shape)
+        for x, y, width, height in cut(image.shape[1], image.shape[0], size, overlap):
+            name = f'{scene}_{x}_{y}.png' if tile else f'{scene}.png'
+            cv2.imwrite(str(folder / name), image[y : y + height, x : x + width])
             entry = {'id': len(content['images']), 'file_name': name}
             content['images'].append({**entry, 'width': width, 'height': height})
             for box in clip(boxes, x, y, width, height):
@@ -116,9 +129,13 @@ def write_split(
                         'iscrowd': 0,
                     }
                 )
-    path = out / 'annotations' / f'{split}.json'
-    path.write_text(json.dumps(content), encoding='utf-8')
     return content
+
+
+def write_json(content: dict[str, list], path: Path) -> None:
+    """Write an annotation file; its folder is made if it is missing."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content), encoding='utf-8')
 
 
 def read_scene(wheel: zipfile.ZipFile, scene: str) -> tuple[np.ndarray, list[Box]]:

@@ -47,7 +47,10 @@ def test_three_scenes_are_for_training_and_the_fourth_is_for_the_test(wheel, tmp
     assert len(val['images']) == 1
     assert [entry['name'] for entry in train['categories']] == ['Tree']
     assert [entry['bbox'] for entry in val['annotations']] == [[0, 0, 20, 10], [45, 40, 20, 10]]
+    scenes = read(out / 'annotations/scenes.json')
+    assert scenes['annotations'] == val['annotations']
     (scene,) = (out / 'scenes').iterdir()
+    assert [entry['file_name'] for entry in scenes['images']] == [scene.name]
     assert scene.stem == SCENES['val'][0]
     whole = cv2.imread(str(scene))
     assert whole.shape[:2] == OTHER_SIZE
