@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from make_digits_dataset import DigitsDataset, Scene, Settings
+
+from revcol_backbone.cli import report_errors
 
 MARGIN = 1.25  # side of a crop over the longer side of its digit
 FIRST_SCENE = 100_000  # scenes from here on are not in data/digits
@@ -66,6 +69,7 @@ def crops(scene: Scene) -> Iterator[tuple[int, np.ndarray]]:
         yield instance.digit, scene.image[top : top + side, left : left + side]
 
 
+@report_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the crops from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -79,4 +83,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())
