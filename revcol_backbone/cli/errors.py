@@ -59,6 +59,7 @@ def report_errors(main: Main) -> Callable[..., int]:
 
 def _in_one_line(error: Exception) -> str:
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        text = f'{os.fspath(error.filename)}: {error.strerror}'
+    if isinstance(error, OSError) and error.strerror:
+        where = '' if error.filename is None else f'{os.fspath(error.filename)}: '
+        text = f'{where}{error.strerror}'
     return ' '.join(text.split()) or type(error).__name__

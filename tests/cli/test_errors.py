@@ -25,7 +25,7 @@ def end_with(error):
         ),
         (ImportError('install gradio'), 'install gradio'),
         (FileNotFoundError(2, 'No such file or directory', 'a.pth'), 'a.pth: No such file or dir'),
-        (OSError(28, 'No space left on device'), 'No space left on device'),
+        (OSError(28, 'No space left on device'), 'error: No space left on device'),
         (ValueError(), 'ValueError'),
     ],
 )
