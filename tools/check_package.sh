@@ -57,5 +57,5 @@ reject() {
 }
 
 # Both configs are read, and then their data sets are missing.
-reject 'ADEChallengeData2016' mim train revcol_backbone revcol_t_upernet.py --gpus 0
-reject 'instances_train2017.json' mim train mmdet mine.py --gpus 0
+reject 'ADEChallengeData2016' python -m mim train revcol_backbone revcol_t_upernet.py --gpus 0
+reject 'instances_train2017.json' python -m mim train mmdet mine.py --gpus 0
