@@ -33,7 +33,7 @@ from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 
 HOOKS = ('ExactResumeHook', 'NonFiniteLossHook', 'TerminationHook', 'HeartbeatHook')
-TINY = dict(channels=(16, 32, 48, 64), layers=(1, 1, 1, 1), columns=4)
+TINY = dict(channels=(8, 12, 16, 20), layers=(1, 1, 1, 1), columns=3)
 
 
 class RandomImages(Dataset):
@@ -97,6 +97,7 @@ class Sampler(Hook):
                     files=len(os.listdir('/proc/self/fd')),
                 )
             )
+            print(f'| {" | ".join(f"{value:,}" for value in self.rows[-1].values())} |', flush=True)
 
 
 def live_bytes() -> int:
@@ -159,7 +160,7 @@ def soak(steps: int) -> list[dict[str, int]]:
     with tempfile.TemporaryDirectory() as folder:
         make_runner(
             RevCol(TINY, drop_path_rate=0.1, save_memory=True),
-            64,
+            32,
             2,
             steps,
             Path(folder),
@@ -232,11 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; ``None`` means the command line of this process."""
     args = parse_arguments(arguments)
     if args.part == 'soak':
-        content: Any = soak(args.steps or 2000)
         print('| step | live tensors, bytes | resident, KiB | open files |')
         print('|-----:|-----:|-----:|-----:|')
-        for row in content:
-            print(f'| {" | ".join(f"{value:,}" for value in row.values())} |')
+        content: Any = soak(args.steps or 2000)
     else:
         content = measure_cost(args.steps or 15, args.side)
         seconds = content['step_seconds']
