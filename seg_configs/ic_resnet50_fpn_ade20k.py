@@ -13,3 +13,4 @@ model = dict(
 )
 # The batch of mmseg's configs.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))

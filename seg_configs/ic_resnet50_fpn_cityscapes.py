@@ -12,3 +12,4 @@ model = dict(
 )
 # The batch of mmseg's configs.
 auto_scale_lr = dict(enable=False, base_batch_size=8)
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))

@@ -4,10 +4,11 @@ _base_ = [
     'mmdet::_base_/schedules/schedule_1x.py',
     'mmdet::_base_/default_runtime.py',
     './multi_scale_test.py',
+    '../../base_configs/reliable_training.py',
 ]
 custom_imports = dict(
     imports=['revcol_backbone.ic.detection', 'revcol_backbone.engine.instance_tta'],
     allow_failed_imports=False,
 )
-custom_hooks = [dict(type='FineTunedCheckpointHook')]
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
 ic_resnet50 = dict(type='ICResNet', collision_gain=True)

@@ -18,6 +18,7 @@ from typing import Any
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop
 from torch import tensor
 
 GRACE = 8.0  # seconds from a signal to a forced end
@@ -98,7 +99,8 @@ class TerminationHook(Hook):
         name = signal.Signals(number).name
         print(f'{name}: ending the training run', file=sys.stderr, flush=True)
         threading.Thread(target=self._force, args=(number,), daemon=True).start()
-        is_training = runner.train_loop is not None and runner.model.training
+        # Not `runner.train_loop`, which would build the loop in a test.
+        is_training = isinstance(runner._train_loop, BaseLoop) and runner.model.training
         if not (self.save and is_training):
             sys.exit(128 + number)
 
