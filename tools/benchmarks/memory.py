@@ -21,7 +21,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from revcol_backbone import VARIANTS, RevCol
@@ -81,6 +81,10 @@ def measure_columns(columns: int, arguments: argparse.Namespace) -> list[Measure
     """Train one step in every mode, in turns, on the same weights and image."""
     arch = {'channels': arguments.channels, 'layers': arguments.layers, 'columns': columns}
     model = randomize_like_trained(RevCol(arch)).to(arguments.device)
+    if arguments.alpha is not None:
+        for name, parameter in model.named_parameters():
+            if '.alpha' in name:
+                nn.init.constant_(parameter, arguments.alpha)
     image = torch.randn(arguments.batch, 3, *arguments.size, device=arguments.device)
     modes = list(dict.fromkeys(['plain', *arguments.modes]))
     peaks, gradients = {}, {}
@@ -251,6 +255,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--layers', type=int, nargs=4, default=tiny.layers)
     parser.add_argument('--size', type=int, nargs=2, default=(448, 672), metavar=('H', 'W'))
     parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument('--alpha', type=float, help='every alpha; default as in trained networks')
     parser.add_argument('--rounds', type=int, default=5, help='turns of timed steps')
     default_device = 'cuda' if torch.cuda.is_available() else 'cpu'
     parser.add_argument('--device', type=torch.device, default=torch.device(default_device))
