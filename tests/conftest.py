@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import collections
 import logging
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 
 THOROUGH_EXAMPLES = 20_000
 # `pytest tests/properties --hypothesis-profile thorough` generates twenty times as many cases.
 settings.register_profile('thorough', max_examples=THOROUGH_EXAMPLES)
+
+
+@pytest.fixture(autouse=True)
+def _scope() -> Iterator[None]:
+    """Leave no registry scope, which a runner sets, to the tests that follow."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture

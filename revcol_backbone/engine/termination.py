@@ -151,7 +151,7 @@ def _find_launcher(pid: int) -> int | None:
             parent = int(_stat(pid)[1])
         except (OSError, IndexError, ValueError):
             break
-        if not any(Path(word).name in _LAUNCHERS for word in words[:4]):
+        if not any(Path(word).name in _LAUNCHERS for word in words[:6]):
             break
         found, pid = pid, parent
     return found

@@ -41,13 +41,18 @@ def start(folder):
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
-        # Shells let what they start in the background ignore Ctrl-C, and so all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_heed_signals,
     )
     for line in process.stdout:
         if found := re.search(r'The demo runs at (http://\S+)', line):
             return process, found[1]
     raise AssertionError(process.wait())
+
+
+def _heed_signals():
+    """Undo what shells and ``nohup`` let their background processes ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope='module')

@@ -121,7 +121,12 @@ def test_a_video_that_does_not_fit_the_disk_is_not_done(color_detector, tmp_path
     command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools/infer_det.py'), *color_detector]
     command += [tmp_path / 'clip.avi', '--out', tmp_path / 'out', '--score-thr', '1']
     run = subprocess.run(
-        list(map(str, command)), preexec_fn=limit, capture_output=True, text=True, check=False
+        list(map(str, command)),
+        env=os.environ | {'PYTHONPATH': str(ROOT)},
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 1
     (error,) = [line for line in run.stderr.splitlines() if line.startswith('error: ')]
@@ -134,10 +139,12 @@ def test_a_video_that_does_not_fit_the_disk_is_not_done(color_detector, tmp_path
 def test_a_video_is_read_back_after_writing(tmp_path):
     with VideoWriter(tmp_path / 'a.mp4', 5.0) as writer:
         writer.add(red_box_image())
-    writer = VideoWriter(tmp_path / 'a.mp4', 5.0)
-    writer.add(red_box_image())
-    (tmp_path / 'a.mp4').unlink()
-    with pytest.raises(OSError, match='a.mp4 has 0 of 1 frames after writing'):
+    writer = VideoWriter(tmp_path / 'b.mp4', 5.0)
+    # Enough for the encoder to have begun the file, which then vanishes.
+    for _ in range(120):
+        writer.add(red_box_image())
+    (tmp_path / 'b.mp4').unlink()
+    with pytest.raises(OSError, match='b.mp4 has 0 of 120 frames after writing'):
         writer.close()
 
 

@@ -1,4 +1,4 @@
-"""RedNet-50 fine-tunes from a classification checkpoint at the published learning rate.
+"""RedNet-50 fine-tunes from a classifier at the published learning rate for its batch.
 
 Users of the released code report NaN losses there. A possible cause (docs/involution.md): its
 classification models hold a 3x3 involution in the stem, its detectors build a 7x7 one, and the
@@ -28,6 +28,7 @@ from tests.configs import build_model, load_config
 from tests.tiny_data import SIZE, make_coco
 
 PRETRAINING_STEPS = 6
+PUBLISHED_BATCH = 16  # whose learning rate is scaled to the one image of a step here
 WARMUP_STEPS, STEPS = 12, 16
 
 
@@ -94,7 +95,7 @@ def test_faster_rcnn_trains_with_a_finite_falling_loss(tmp_path):
 
     losses = []
     for step in range(STEPS):
-        group['lr'] = published * min(1, (step + 1) / WARMUP_STEPS)
+        group['lr'] = published / PUBLISHED_BATCH * min(1, (step + 1) / WARMUP_STEPS)
         with DefaultScope.overwrite_default_scope('mmdet'):
             batch = model.data_preprocessor(detection_batch(data[:1]), training=True)
             loss, _ = model.parse_losses(model(**batch, mode='loss'))

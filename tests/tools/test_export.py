@@ -156,7 +156,7 @@ def test_a_file_that_differs_from_pytorch_is_not_left_behind(segmentor, tmp_path
         (('CONFIG', 'CHECKPOINT', '--out', 'a.onnx', '--dtype', 'bfloat16'), 'could not be check'),
         (('CONFIG', 'CHECKPOINT', '--out', 'a.onnx', '--opset', '13'), 'give 18 or more'),
         (('CONFIG', 'CHECKPOINT', '--out', 'a.onnx', '--shape', '32', '64'), '32 x 64 is too'),
-        (('CONFIG', 'CHECKPOINT', '--out', 'a.onnx', '--part', 'detector'), 'is no detector'),
+        (('CONFIG', 'CHECKPOINT', '--out', 'a.onnx', '--part', 'detector'), 'is not a detector'),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_writes_nothing(

@@ -39,6 +39,7 @@ def checkout(tmp_path: Path) -> Path:
         'stop() { echo "error: $*" >&2; exit 1; }\nPATH=$PWD/bin:$PATH\n'
     )
     (tmp_path / 'tools' / 'make_digits_dataset.py').touch()
+    (tmp_path / 'tools' / 'check_dataset.py').touch()
     (tmp_path / 'bin' / 'mim').write_text(MIM)
     (tmp_path / 'bin' / 'mim').chmod(0o755)
     return tmp_path

@@ -124,13 +124,13 @@ def test_a_missing_data_set_is_told_before_anything_is_fetched(segmentor, tmp_pa
         message = error_of(main, *arguments)
         assert server.requests == []
     assert 'tiny was not tested' in message
-    assert 'data/ade/ADEChallengeData2016 is no folder; correct the path, or download' in message
+    assert 'data/ade/ADEChallengeData2016 is not a folder; correct the path, or download' in message
     assert 'ADEChallengeData2016.zip' in message
 
 
 def test_an_incomplete_data_set_is_told(segmentor, tmp_path):
     arguments = write_index(tmp_path, 'seg_configs', 'ADE20K', {'mIoU': 0.0}, None)
-    assert 'holds 2 images where ADE20K' in error_of(main, *arguments)
+    assert 'has 2 images where ADE20K' in error_of(main, *arguments)
 
 
 def test_a_model_without_published_file_says_how_to_get_one(segmentor, tmp_path):
