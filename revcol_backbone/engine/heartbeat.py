@@ -26,7 +26,7 @@ class HeartbeatHook(Hook):
     thread of each process reports to the store that the processes met at; if a process
     has not reported for ``timeout`` seconds, the others print which one it is and exit with status
     1, whereupon the launcher ends the run. A long iteration or validation does not matter, because
-    the thread goes on reporting. A process that ends by itself is the launcher's business.
+    the thread keeps reporting. A process that ends by itself is the launcher's business.
 
     Args:
         timeout: Seconds. Default 120.

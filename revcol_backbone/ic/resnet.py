@@ -23,7 +23,7 @@ class CollisionUnits:
     The stem's convolutions are never replaced.
 
     Args:
-        args, kwargs: As of the ResNet. ``conv_cfg`` and ``dcn`` must be left out, because the
+        args, kwargs: As for the ResNet. ``conv_cfg`` and ``dcn`` must be omitted, because the
             convolutions they name would be other units. ``init_cfg=dict(type='Pretrained',
             checkpoint=...)`` loads an IC-ResNet or, as the basic model, an ordinary ResNet, and
             fails if it does not fit.

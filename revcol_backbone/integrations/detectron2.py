@@ -94,7 +94,7 @@ class BackboneFeatures:
         return dict(zip(self._out_features, super().forward(x), strict=True))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        # Detectron2's checkpointer drops what does not fit and goes on.
+        # Detectron2's checkpointer drops what does not fit and continues.
         expected = self.state_dict()
         missing = [name for name in expected if prefix + name not in state_dict]
         missing += [
