@@ -7,11 +7,11 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from revcol_backbone.ic.collision import collide, collide_with_gain, window_sums
-from revcol_backbone.ic.start import DEFAULT_START, check_start, fill_start
+from revcol_backbone.ic.start import DEFAULT_START, CollisionParameters
 
 
 @MODELS.register_module()
-class ICConv2d(nn.Conv2d):
+class ICConv2d(CollisionParameters, nn.Conv2d):
     """A convolution with inter-layer collision, arXiv 2102.03495, in place of ``nn.Conv2d``.
 
     ``y = u + relu(u - w' s + b1) + b2``: u is the convolution, s the sum of each window over the
@@ -101,27 +101,6 @@ class ICConv2d(nn.Conv2d):
             if (parameter := getattr(layer, name)) is not None:
                 parameter.requires_grad_(conv.weight.requires_grad)
         return layer.train(conv.training)
-
-    def _add_collision(self, start: float | str, with_gain: bool) -> None:
-        self.collision_start = check_start(start)
-        names = ['collision_weight', 'collision_bias'] + ['collision_gain'] * with_gain
-        self.register_parameter('collision_gain', None)
-        for name in names:
-            self.register_parameter(name, nn.Parameter(self.weight.new_zeros(self.out_channels)))
-        self.reset_collision()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights as ``nn.Conv2d`` does, and set the collision parameters to theirs."""
-        super().reset_parameters()
-        if hasattr(self, 'collision_start'):
-            self.reset_collision()
-
-    def reset_collision(self) -> None:
-        """Set w' to its start, b1 and the gain to 0; the weights stay."""
-        fill_start(self.collision_weight, self.collision_start, self.weight)
-        nn.init.zeros_(self.collision_bias)
-        if self.collision_gain is not None:
-            nn.init.zeros_(self.collision_gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer.

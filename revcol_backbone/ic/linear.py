@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from revcol_backbone.ic.collision import collide, collide_with_gain
-from revcol_backbone.ic.start import DEFAULT_START, check_start, fill_start
+from revcol_backbone.ic.start import DEFAULT_START, CollisionParameters
 
 
-class ICLinear(nn.Linear):
+class ICLinear(CollisionParameters, nn.Linear):
     """A dense layer with inter-layer collision, arXiv 1911.08252, in place of ``nn.Linear``.
 
     ``y = u + relu(u - w' s + b1) + b2``: u is the matrix product, s the sum of the inputs, b2 the
@@ -40,24 +40,7 @@ class ICLinear(nn.Linear):
                     f'ICLinear {name}={value!r} is not allowed; give a positive integer.'
                 )
         super().__init__(in_features, out_features, bias, device, dtype)
-        self.collision_start = check_start(collision_start)
-        self.register_parameter('collision_gain', None)
-        for name in ['collision_weight', 'collision_bias'] + ['collision_gain'] * collision_gain:
-            self.register_parameter(name, nn.Parameter(self.weight.new_zeros(out_features)))
-        self.reset_collision()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights as ``nn.Linear`` does, and set the collision parameters to theirs."""
-        super().reset_parameters()
-        if hasattr(self, 'collision_start'):
-            self.reset_collision()
-
-    def reset_collision(self) -> None:
-        """Set w' to its start, b1 and the gain to 0; the weights stay."""
-        fill_start(self.collision_weight, self.collision_start, self.weight)
-        nn.init.zeros_(self.collision_bias)
-        if self.collision_gain is not None:
-            nn.init.zeros_(self.collision_gain)
+        self._add_collision(collision_start, collision_gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features).

@@ -1,15 +1,40 @@
-"""Where the collision weights w' start."""
+"""The collision parameters of a unit, and where the collision weights w' start."""
 
 from __future__ import annotations
 
 import numbers
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MEAN = 'mean'
 # Chosen by the measurements of docs/ic_networks.md.
 DEFAULT_START: float | str = 0.0
+
+
+class CollisionParameters:
+    """What turns a layer with ``weight`` into a unit; placed before the layer as a base."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the layer does, and set the collision parameters to theirs."""
+        super().reset_parameters()
+        if hasattr(self, 'collision_start'):
+            self.reset_collision()
+
+    def reset_collision(self) -> None:
+        """Set w' to its start, b1 and the gain to 0; the weights stay."""
+        fill_start(self.collision_weight, self.collision_start, self.weight)
+        nn.init.zeros_(self.collision_bias)
+        if self.collision_gain is not None:
+            nn.init.zeros_(self.collision_gain)
+
+    def _add_collision(self, start: float | str, with_gain: bool) -> None:
+        self.collision_start = check_start(start)
+        names = ['collision_weight', 'collision_bias'] + ['collision_gain'] * with_gain
+        self.register_parameter('collision_gain', None)
+        for name in names:
+            self.register_parameter(name, nn.Parameter(self.weight.new_zeros(len(self.weight))))
+        self.reset_collision()
 
 
 def check_start(start: float | str) -> float | str:
