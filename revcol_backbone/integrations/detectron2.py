@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from revcol_backbone.checkpoints.reading import list_first
-from revcol_backbone.engine.layer_decay import layer_id
 from revcol_backbone.involution.bottleneck import EXPANSION
 from revcol_backbone.involution.rednet import WIDTHS, RedNet
 from revcol_backbone.revcol import RevCol
@@ -149,7 +148,7 @@ def revcol_lr_factor(arch: str | dict, decay_rate: float) -> Callable[[str], flo
 
     def factor(name: str) -> float:
         _, found, own = name.partition('backbone.bottom_up.')
-        layer = layer_id(own, architecture.layers) if found else None
+        layer = architecture.layer_id(own) if found else None
         return 1.0 if layer is None else decay_rate ** (layers - layer)
 
     return factor
