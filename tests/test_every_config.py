@@ -10,6 +10,7 @@ SEGMENTORS = sorted(path.name for path in (ROOT / 'seg_configs').glob('*.py'))
 DETECTORS.remove(TEMPLATE)
 SEGMENTORS.remove(TEMPLATE)
 ALL = [*(f'det_configs/{name}' for name in DETECTORS), *(f'seg_configs/{n}' for n in SEGMENTORS)]
+CLASSIFIERS = sorted(f'cls_configs/{path.name}' for path in (ROOT / 'cls_configs').glob('*.py'))
 every_config = pytest.mark.parametrize('path', ALL)
 SMALL = ('quickstart', 'trees')  # for a CPU
 RATIOS = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
@@ -27,7 +28,7 @@ def test_fine_tuned_checkpoints_are_checked_without_naming_the_hook(path):
     assert any(name.split('.')[0] == 'revcol_backbone' for name in imports(config))
 
 
-@every_config
+@pytest.mark.parametrize('path', [*ALL, *CLASSIFIERS])
 def test_a_long_training_is_safe_without_naming_the_hooks(path):
     config = load_config(path)
     names = {hook.type for hook in config.custom_hooks}
