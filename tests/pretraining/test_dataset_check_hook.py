@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mmengine.runner import Runner
 from mmpretrain import datasets
 from PIL import Image
 
@@ -14,6 +15,7 @@ from revcol_backbone.pretraining.dataset_check_hook import (
     check_same_classes,
 )
 from tests.pretraining.image_folders import make_image_folder
+from tests.pretraining.tiny_runs import tiny_classifier
 
 
 @pytest.fixture
@@ -69,3 +71,15 @@ def test_unreadable_images_are_all_listed(root: Path) -> None:
         check_images(paths)
     assert all(name in str(error.value) for name in ('cut.jpg', 'text.png', 'empty.png'))
     check_images([path for path in paths if Path(path).stem not in ('cut', 'text', 'empty')])
+
+
+@pytest.mark.parametrize('name', ['revcol_t_in1k', 'custom_image_folder'])
+def test_a_training_stops_before_its_first_step(tmp_path: Path, name: str) -> None:
+    config = tiny_classifier(name, tmp_path)
+    broken = tmp_path / 'images' / 'val' / 'red' / 'red0.png'
+    broken.write_bytes(broken.read_bytes()[:40])
+    config.experiment_name = f'{tmp_path.name}_{name}'
+    runner = Runner.from_cfg(config)
+    with pytest.raises(ValueError, match=r'1 of 12 images cannot be decoded: .*red0\.png'):
+        runner.train()
+    assert runner.iter == 0
