@@ -14,10 +14,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from revcol_backbone.published import DETECTORS, SEGMENTORS, PublishedModel, parse_figure
-
 from revcol_backbone.analysis.flops import build_on_meta, model_multiply_adds
 from revcol_backbone.engine.building import read_model_config
+from revcol_backbone.model_zoo import IndexedModel, parse_figure, read_model_index
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL_SIZES = (3, 7)
@@ -32,20 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings('ignore', category=UserWarning)
     print('| config | published | 3x3 stem | published more by | 7x7 stem | published more by |')
     print('|---|---|---|---|---|---|')
-    for model in (*DETECTORS, *SEGMENTORS):
-        if Path(model.model).name.startswith('rednet'):
+    for model in read_model_index(ROOT / 'model-index.yml'):
+        if model.name.startswith('rednet') and model.config and model.flops:
             print(format_row(model))
     return 0
 
 
-def format_row(model: PublishedModel) -> str:
+def format_row(model: IndexedModel) -> str:
     """One config's published and counted multiply-adds, in billions."""
     published = parse_figure(model.flops)[0] / 1e9
-    cells = [Path(model.model).stem, f'{published:.1f}']
+    cells = [model.name, f'{published:.1f}']
     for kernel_size in KERNEL_SIZES:
-        config = read_model_config(ROOT / model.model)
+        config = read_model_config(ROOT / model.config)
         config.model.backbone.stem_kernel_size = kernel_size
-        counted = model_multiply_adds(build_on_meta(config), *model.size) / 1e9
+        counted = model_multiply_adds(build_on_meta(config), *model.flops_shape) / 1e9
         cells += [f'{counted:.1f}', f'{published - counted:+.1f}']
     return f'| {" | ".join(cells)} |'
 
