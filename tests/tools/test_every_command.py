@@ -8,20 +8,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(
-    '.'.join(path.relative_to(ROOT).with_suffix('').parts)
-    for path in (ROOT / 'tools').glob('**/*.py')
-)
+SCRIPTS = [
+    path
+    for path in sorted((ROOT / 'tools').glob('**/*.py'))
+    if "__name__ == '__main__'" in path.read_text()
+]
 # The first two are started by openmim, with the arguments of MMDetection's and MMSegmentation's own
 # scripts; the third takes no arguments.
-OTHERS = {'tools.train', 'tools.test', 'tools.smoke_test'}
+OTHERS = {'train', 'test', 'smoke_test'}
 
 
-@pytest.mark.parametrize('name', [name for name in SCRIPTS if name not in OTHERS])
+@pytest.mark.parametrize(
+    'path', [path for path in SCRIPTS if path.stem not in OTHERS], ids=lambda path: path.stem
+)
 def test_help_tells_the_usage(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr('sys.argv', [name, '--help'])
+    monkeypatch.setattr('sys.argv', [str(path), '--help'])
+    monkeypatch.syspath_prepend(str(path.parent))
+    script = importlib.import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
     with pytest.raises(SystemExit, match='^0$'):
-        importlib.import_module(name).main()
+        script.main()
     assert 'usage: ' in capsys.readouterr().out
