@@ -25,8 +25,8 @@ class Architecture:
             before it (RevCol-H only).
     """
 
-    channels: tuple[int, int, int, int]
-    layers: tuple[int, int, int, int]
+    channels: tuple[int, ...]
+    layers: tuple[int, ...]
     columns: int
     long_up: bool = False
 

@@ -14,9 +14,11 @@ with all weights and features 0, because the counts do not depend on them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -50,7 +52,7 @@ class Classifier(nn.Module):
         return self.head(self.norm(self.backbone(x)[-1].mean((2, 3))))
 
 
-def build_on_meta(config: Config) -> nn.Module:
+def build_on_meta(config: Config) -> BaseModel:
     """Build a config's model on the meta device, in evaluation mode."""
     scope = config.get('default_scope')
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'):
@@ -64,12 +66,12 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def model_multiply_adds(model: nn.Module, height: int, width: int) -> int:
+def model_multiply_adds(model: BaseModel, height: int, width: int) -> int:
     """Count the multiply-adds of one image; arguments and errors of :func:`count_by_part`."""
     return sum(count_by_part(model, height, width).values())
 
 
-def count_by_part(model: nn.Module, height: int, width: int) -> dict[str, int]:
+def count_by_part(model: BaseModel, height: int, width: int) -> dict[str, int]:
     """Count the multiply-adds of one image of 3 channels through each part of the model.
 
     A classifier or a bare backbone, and a segmentor with its auxiliary heads, run once. Of a
@@ -109,7 +111,7 @@ def has_transformer(model: nn.Module) -> bool:
     )
 
 
-def count_transformer_by_part(model: nn.Module, height: int, width: int) -> dict[str, int]:
+def count_transformer_by_part(model: BaseModel, height: int, width: int) -> dict[str, int]:
     """Count the multiply-adds of one image of 3 channels through each part of the model.
 
     Args:
@@ -142,9 +144,10 @@ def count_transformer_by_part(model: nn.Module, height: int, width: int) -> dict
     return {**counts, **_count_children(model, run)}
 
 
-def _extract(model: nn.Module, image: Tensor) -> tuple[tuple[Tensor, ...], dict[str, int]]:
+def _extract(model: BaseModel, image: Tensor) -> tuple[tuple[Tensor, ...], dict[str, int]]:
     """Run backbone and neck; returns the features and the counts of both."""
-    features, counts = image, {}
+    features: Any = image
+    counts: dict[str, int] = {}
     for name in ('backbone', 'neck'):
         part = getattr(model, name, None)
         if part is not None:
@@ -152,7 +155,7 @@ def _extract(model: nn.Module, image: Tensor) -> tuple[tuple[Tensor, ...], dict[
     return features, counts
 
 
-def _count_two_stage(model: nn.Module, image: Tensor) -> dict[str, int]:
+def _count_two_stage(model: BaseModel, image: Tensor) -> dict[str, int]:
     features, counts = _extract(model, image)
     counts['rpn_head'] = _run_counted(model.rpn_head, features)[1]
     roi_head = model.roi_head
@@ -176,7 +179,7 @@ def _count_two_stage(model: nn.Module, image: Tensor) -> dict[str, int]:
     return counts
 
 
-def _count_segmentor(model: nn.Module, image: Tensor) -> dict[str, int]:
+def _count_segmentor(model: BaseModel, image: Tensor) -> dict[str, int]:
     features, counts = _extract(model, image)
     counts['decode_head'] = _run_counted(model.decode_head, features)[1]
     if model.with_auxiliary_head:
@@ -185,11 +188,11 @@ def _count_segmentor(model: nn.Module, image: Tensor) -> dict[str, int]:
     return counts
 
 
-def _stages(module: nn.Module) -> list[nn.Module]:
+def _stages(module: nn.Module) -> list[Any]:
     return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
-def _run_counted(run: Callable, *arguments: object) -> tuple[object, int]:
+def _run_counted(run: Callable, *arguments: object) -> tuple[Any, int]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         result = run(*arguments)
     return result, counter.get_total_flops() // 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -131,11 +132,12 @@ def _table(reverse: bool) -> list[tuple[re.Pattern, str]]:
         offsets = {name: int(offset or 0) for name, offset in _NUMBER.findall(own)}
         pattern = _NUMBER.sub(lambda match: rf'(?P<{match[1]}>\d+)', own.replace('.', r'\.'))
         # Numbers are taken as they stand; the template adds the difference of both offsets.
-        template = _NUMBER.sub(
-            lambda match, own=offsets: f'{{{match[1]}+{int(match[2] or 0) - own[match[1]]}}}', other
-        )
-        table.append((re.compile(pattern), template))
+        table.append((re.compile(pattern), _NUMBER.sub(partial(_shift, offsets), other)))
     return table
+
+
+def _shift(offsets: Mapping[str, int], match: re.Match[str]) -> str:
+    return f'{{{match[1]}+{int(match[2] or 0) - offsets[match[1]]}}}'
 
 
 def _fill(template: str, numbers: Mapping[str, int]) -> str:

@@ -52,7 +52,8 @@ def load_pretrained(backbone: nn.Module, checkpoint: str, prefix: str | None = N
             raise
         raise ValueError(f'{error} It came from {checkpoint}: delete it and run again.') from None
     stored = select_backbone(weights, path, prefix)
-    fitted, padded = stored, []
+    fitted = stored
+    padded: list[str] = []
     if kernel_size := max(kernel_sizes(expected), default=0):
         fitted, padded = pad_kernels(stored, kernel_size)
     check_match(stored, fitted, expected, path)

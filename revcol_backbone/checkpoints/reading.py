@@ -118,7 +118,8 @@ class _Placeholder(list, metaclass=_EqualsDict):
         """Accept one of the unpickler's instructions."""
 
     append = extend = __setitem__ = __setstate__ = _ignore
-    __hash__ = object.__hash__  # it can be a dictionary's key
+    # It can be a dictionary's key, which a list cannot.
+    __hash__ = object.__hash__  # type: ignore[assignment]
     __eq__ = object.__eq__
 
 

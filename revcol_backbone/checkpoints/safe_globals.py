@@ -38,8 +38,8 @@ def allow_mmengine_globals() -> None:
     ``getattr`` of anything but the statistics of mmengine's history of logged values and the
     annealing functions of its one-cycle schedule. Calling this again changes nothing.
     """
-    rebuild_number = np.float64(0).__reduce__()[0]
-    rebuild_array = np.zeros(0).__reduce__()[0]
+    rebuild_number: Any = np.float64(0).__reduce__()[0]
+    rebuild_array: Any = np.zeros(0).__reduce__()[0]
     add_safe_globals(
         [
             *_FUNCTIONS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -209,7 +210,7 @@ def check_finite(weights: Mapping[str, object], source: Path) -> None:
         )
 
 
-def is_plain(value: object) -> bool:
+def is_plain(value: object) -> TypeGuard[Tensor]:
     """Whether a value is a tensor that can be copied into a parameter without loss of meaning."""
     return (
         isinstance(value, Tensor)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ def _write_pickle(weights: dict[str, Tensor], meta: dict[str, Any], path: Path, 
     with path.open('xb') as file:
         recorder = _Recorder(file)
         try:
-            torch.save({'meta': meta, entry: weights}, recorder)
+            torch.save({'meta': meta, entry: weights}, cast(BinaryIO, recorder))
         except RuntimeError as error:
             # In place of the disk's own error torch raises one about the archive.
             raise recorder.error or error from None

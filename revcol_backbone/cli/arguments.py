@@ -20,7 +20,7 @@ class ConfigOptions(DictAction):
         option_string: str | None = None,
     ) -> None:
         """Parse ``values`` and store them as a dictionary."""
-        for value in values:
+        for value in values or ():
             try:
                 super().__call__(parser, namespace, [value], option_string)
             # No `=`, brackets that do not match, or too many of them.

@@ -43,10 +43,12 @@ def check_dataset(
     report = Report()
     if not _is_data_set_root(layout, root, splits, report):
         return report
-    check = check_instances if isinstance(layout, InstanceLayout) else check_label_maps
     for index, split in enumerate(splits):
         count = layout.splits[split].count if counts is None else counts[index]
-        check(layout, root, split, count, sample, report)
+        if isinstance(layout, InstanceLayout):
+            check_instances(layout, root, split, count, sample, report)
+        else:
+            check_label_maps(layout, root, split, count, sample, report)
     return report
 
 
@@ -126,9 +128,9 @@ def _is_data_set_root(
 
 
 def _has_any(layout: InstanceLayout | LabelMapLayout, root: Path, splits: Sequence[str]) -> bool:
-    chosen = [layout.splits[split] for split in splits]
+    paths = {layout.splits[split].images for split in splits}
     if isinstance(layout, InstanceLayout):
-        paths = [path for split in chosen for path in (split.annotations, split.images)]
+        paths |= {layout.splits[split].annotations for split in splits}
     else:
-        paths = [path for split in chosen for path in (split.label_maps, split.images)]
+        paths |= {layout.splits[split].label_maps for split in splits}
     return any((root / path).exists() for path in paths)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from revcol_backbone.checkpoints.reading import list_first
 from revcol_backbone.dataset_check.report import Report
@@ -104,7 +104,7 @@ def check_content(content: dict[str, list[Json]], path: Path, report: Report) ->
 
 def _has_needed(content: dict[str, list[Json]], path: Path, report: Report) -> bool:
     for entry, keys in NEEDED.items():
-        faults = Counter()
+        faults: Counter[str] = Counter()
         for item in content[entry]:
             for key in keys:
                 if not isinstance(item, Mapping) or not _is_usable(key, item.get(key)):
@@ -180,7 +180,7 @@ def _check_masks_of_all(annotations: list[Json], path: Path, report: Report) -> 
         )
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
 

@@ -79,7 +79,7 @@ class LabelMapLayout:
     label_suffix: str
     values: frozenset[int]
     wrong_suffix: str | None = None
-    conversion: str | None = None
+    conversion: str = ''
 
 
 def _coco_categories() -> dict[int, str]:

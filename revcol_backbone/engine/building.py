@@ -44,8 +44,8 @@ def read_model_config(path: str | Path, options: Mapping[str, Any] | None = None
         config.merge_from_dict(dict(options or {}))
     except Exception as error:  # such as a key below one that is a number
         raise ValueError(
-            f'the options {dict(options)} do not fit {path} ({type(error).__name__}: {error}); '
-            'give KEY=VALUE with keys of the config.'
+            f'the options {dict(options or {})} do not fit {path} ({type(error).__name__}: '
+            f'{error}); give KEY=VALUE with keys of the config.'
         ) from error
     if not isinstance(config.get('model'), Mapping):
         raise ValueError(f'{path} has no `model`; give the config of a detector or segmentor.')

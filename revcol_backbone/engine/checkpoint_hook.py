@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -42,12 +42,15 @@ class AtomicCheckpointHook(CheckpointHook):
         TrainingStoppedError: A checkpoint cannot be written, or there is none to resume from.
     """
 
+    backend_args: dict | None
+    file_backend: BaseStorageBackend
+
     def before_run(self, runner: Any) -> None:
         """Choose the checkpoint to resume from."""
         print_stops_in_one_line()
         if not runner._resume or getattr(runner, '_has_loaded', False):
             return
-        chosen = [_choose(runner) if is_main_process() else None]
+        chosen = [_choose(runner) if is_main_process() else (None, None)]
         broadcast_object_list(chosen)
         path, error = chosen[0]
         if error:
@@ -114,7 +117,8 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         # mmengine removes the best one so far before it writes the new one.
-        backend, removed = self.file_backend, []
+        removed: list[str] = []
+        backend = self.file_backend
         self.file_backend = _Deferring(backend, removed)
         try:
             with _one_sentence(self.out_dir):
@@ -189,7 +193,7 @@ def _choose(runner: Any) -> tuple[str | None, str | None]:
             _require_whole(Path(runner._load_from))
             return runner._load_from, None
         path = find_resumable(Path(runner.work_dir), runner.logger)
-        return path and str(path), None
+        return str(path) if path else None, None
     except ValueError as error:
         return None, str(error)
 
@@ -216,8 +220,8 @@ def find_resumable(folder: Path, logger: Logger) -> Path | None:
     record = folder / LAST_CHECKPOINT
     if record.is_file() and (named := record.read_text(errors='replace').strip()):
         candidates.add(Path(named).resolve())
-    problems = []
-    resumable = []
+    problems: list[tuple[int, Path, Exception]] = []
+    resumable: list[tuple[int, Path]] = []
     for path in sorted(candidates):
         try:
             iterations = _iterations(path)
@@ -232,8 +236,8 @@ def find_resumable(folder: Path, logger: Logger) -> Path | None:
         except ValueError as error:
             problems.append((_number_in_name(path), path, error))
             continue
-        for _, damaged, error in problems:
-            logger.warning(f'{damaged} cannot be used: {_first_line(error)}')
+        for _, damaged, reason in problems:
+            logger.warning(f'{damaged} cannot be used: {_first_line(reason)}')
         logger.info(f'Training resumes from {path}')
         return path
     if problems:

@@ -129,7 +129,7 @@ class SeededIndex(int):
         self.seed = seed
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]  # pickles both
         return int(self), self.seed
 
 
@@ -147,7 +147,7 @@ def seed_iteration(runner: Any) -> None:
     torch.manual_seed(seed)
 
 
-def _seeded(kind: type) -> type:
+def _seeded(kind: type[Any]) -> type[Any]:
     def get_item(self: Any, index: int) -> Any:
         if isinstance(index, SeededIndex):
             _seed_host(index.seed)
@@ -162,7 +162,7 @@ def _seeded(kind: type) -> type:
     return type(kind.__name__, (kind,), members)
 
 
-def _restore(kind: type, state: dict[str, Any]) -> Any:
+def _restore(kind: Any, state: dict[str, Any]) -> Any:
     dataset = kind.__new__(kind)
     dataset.__dict__.update(state)
     dataset.__class__ = _seeded(kind)

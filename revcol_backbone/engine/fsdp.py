@@ -58,7 +58,7 @@ class RevColFSDPStrategy(FSDPStrategy):
             self.model_wrapper = {
                 'type': 'MMFullyShardedDataParallel',
                 'device_id': torch.device('cpu'),
-                **(self.model_wrapper or {}),
+                **(model_wrapper or {}),
             }
             # torch 2.14 gathers all kinds of an optimizer's state into one buffer, which to offload
             # from the CPU to the CPU is no copy: Adam's first moments would be its second ones.
@@ -73,15 +73,18 @@ class RevColFSDPStrategy(FSDPStrategy):
                     'RevColFSDPStrategy trains in several processes; add `--launcher pytorch` or '
                     '`--launcher slurm`, or take the config without FSDP.'
                 )
-            model = self.build_model(model)
-            self.whole_shapes = shapes_of(model.state_dict())
+            built: nn.Module = self.build_model(model)
+            self.whole_shapes = shapes_of(built.state_dict())
             if isinstance(optim_wrapper, dict):
                 if optim_wrapper.get('type') == PortableAmpOptimWrapper.__name__:
                     optim_wrapper.setdefault('use_fsdp', True)
-                optim_wrapper = super().build_optim_wrapper(optim_wrapper, model)
+                optim_wrapper = super().build_optim_wrapper(optim_wrapper, built)
+            model = built
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
 
-    def build_optim_wrapper(self, optim_wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
+    def build_optim_wrapper(
+        self, optim_wrapper: OptimWrapper, model: FullyShardedDataParallel
+    ) -> OptimWrapper:
         """Give a wrapper of the whole model's optimizer the parameters of the sharded model."""
         shards = {_whole_name(name): shard for name, shard in model.named_parameters()}
         for group in optim_wrapper.optimizer.param_groups:

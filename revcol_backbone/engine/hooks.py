@@ -57,7 +57,7 @@ class FineTunedCheckpointHook(Hook):
         weights = fit_weights(stored, expected, source, runner.logger, only)
         if entry != 'state_dict' or weights.keys() != stored.keys():
             if hasattr(stored, '_metadata'):
-                weights._metadata = stored._metadata
+                vars(weights)['_metadata'] = stored._metadata
             checkpoint['state_dict'] = weights
 
 

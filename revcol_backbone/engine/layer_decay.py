@@ -102,7 +102,7 @@ class _Group:
 
     def layers(self) -> str:
         """Such as ``layer3``, ``layers0-17_and_heads`` or ``heads``."""
-        ids = sorted(self.ids - {None})
+        ids = sorted(id_ for id_ in self.ids if id_ is not None)
         if not ids:
             return 'heads'
         span = f'layer{ids[0]}' if len(ids) == 1 else f'layers{ids[0]}-{ids[-1]}'

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -74,8 +74,8 @@ class NonFiniteLossHook(Hook):
     def _see(self, model: nn.Module, _: Any, output: Any) -> None:
         if not model.training or not isinstance(output, dict) or self._batch is None:
             return
-        losses = {name: _mean(value) for name, value in output.items() if 'loss' in name}
-        losses = {name: value for name, value in losses.items() if value is not None}
+        means = {name: _mean(value) for name, value in output.items() if 'loss' in name}
+        losses = {name: value for name, value in means.items() if value is not None}
         if not losses:
             return
         self._losses = losses
@@ -149,7 +149,7 @@ def _locate(runner: Any, batch: Any) -> str:
     return 'all outputs of modules are finite: it comes from the loss itself or the backward pass'
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def _unwrapped(model: BaseModel) -> BaseModel:
     while is_model_wrapper(model) and not isinstance(model, FullyShardedDataParallel):
         model = model.module
     return model

@@ -107,7 +107,7 @@ def correct_config_module(module) -> None:
         # mmengine's root.
         return find_config(name), None
 
-    resolve_ours_too.observer = PACKAGE
+    vars(resolve_ours_too)['observer'] = PACKAGE
     module.Config._get_cfg_path = staticmethod(resolve_ours_too)
 
 

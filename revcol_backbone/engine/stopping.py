@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 
@@ -20,7 +21,7 @@ def print_stops_in_one_line() -> None:
 
 
 class _OneLine:
-    def __init__(self, former: object) -> None:
+    def __init__(self, former: Callable[..., object]) -> None:
         self.former = former
 
     def __call__(

@@ -6,6 +6,7 @@ import copy
 
 import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from revcol_backbone.export.layers import replace_adaptive_pools, replace_long_up_branches
@@ -21,7 +22,7 @@ class BackboneGraph(nn.Module):
         model: A detector or segmentor.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: BaseModel) -> None:
         super().__init__()
         self.backbone = model.backbone
         self.out_indices = tuple(model.backbone.out_indices)
@@ -46,7 +47,7 @@ class SegmentorGraph(nn.Module):
         ValueError: It is another model.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: BaseModel) -> None:
         super().__init__()
         _check_segmentor(model)
         self.backbone = model.backbone
@@ -77,7 +78,7 @@ class DetectorGraph(nn.Module):
         ValueError: It has none.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: BaseModel) -> None:
         super().__init__()
         if not getattr(model, 'with_neck', False) or hasattr(model, 'decode_head'):
             raise ValueError(
@@ -95,7 +96,10 @@ class DetectorGraph(nn.Module):
         return [f'pyramid{index}' for index in range(number)]
 
 
-def part_of(model: nn.Module, part: str) -> nn.Module:
+Graph = BackboneGraph | SegmentorGraph | DetectorGraph
+
+
+def part_of(model: BaseModel, part: str) -> Graph:
     """Return a part of a model as a module with one input; it shares the weights of the model.
 
     Args:
@@ -108,11 +112,15 @@ def part_of(model: nn.Module, part: str) -> nn.Module:
     Raises:
         ValueError: The model has no such part.
     """
-    graphs = {'backbone': BackboneGraph, 'segmentor': SegmentorGraph, 'detector': DetectorGraph}
+    graphs: dict[str, type[Graph]] = {
+        'backbone': BackboneGraph,
+        'segmentor': SegmentorGraph,
+        'detector': DetectorGraph,
+    }
     return graphs[part](model).eval()
 
 
-def make_exportable(graph: nn.Module, deploy: bool = True) -> nn.Module:
+def make_exportable(graph: Graph, deploy: bool = True) -> Graph:
     """Return a copy of a part that computes the same and can be traced for any size.
 
     Args:
@@ -133,7 +141,7 @@ def make_exportable(graph: nn.Module, deploy: bool = True) -> nn.Module:
     return exportable.requires_grad_(False)
 
 
-def parts_in_python(model: nn.Module) -> list[str]:
+def parts_in_python(model: BaseModel) -> list[str]:
     """List the parts of a detector that are not exported."""
     exported = ('data_preprocessor', 'backbone', 'neck')
     return [
@@ -143,7 +151,7 @@ def parts_in_python(model: nn.Module) -> list[str]:
     ]
 
 
-def _check_segmentor(model: nn.Module) -> None:
+def _check_segmentor(model: BaseModel) -> None:
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
     head = getattr(model, 'decode_head', None)

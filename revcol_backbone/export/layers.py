@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +17,10 @@ class SymbolicAdaptiveAvgPool2d(nn.Module):
     input's size, so that they are part of the graph.
 
     Args:
-        output_size: Height and width of the output.
+        output_size: Height and width of the output; ``None`` for that of the input.
     """
 
-    def __init__(self, output_size: tuple[int, int]) -> None:
+    def __init__(self, output_size: tuple[int | None, int | None]) -> None:
         super().__init__()
         self.output_size = output_size
 
@@ -64,12 +66,14 @@ def replace_adaptive_pools(module: nn.Module) -> None:
 def replace_long_up_branches(module: nn.Module) -> None:
     """Replace every ``up2`` of a RevCol, in place."""
     for child in list(module.modules()):
-        if isinstance(getattr(child, 'up2', None), UpBranch):
-            child.up2 = GatheredUpBranch(child.up2)
+        branch = getattr(child, 'up2', None)
+        if isinstance(branch, UpBranch):
+            child.up2 = GatheredUpBranch(branch)
 
 
-def _averages(size: int, bins: int, like: Tensor) -> Tensor:
+def _averages(size: int, bins: int | None, like: Tensor) -> Tensor:
     """A matrix (bins, size): row i averages floor(i size / bins) to ceil((i + 1) size / bins)."""
+    bins = size if bins is None else bins
     first = torch.arange(bins, device=like.device)
     start = (first * size).div(bins, rounding_mode='floor')
     stop = ((first + 1) * size + bins - 1).div(bins, rounding_mode='floor')
@@ -78,8 +82,9 @@ def _averages(size: int, bins: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / (stop - start)[:, None].to(like.dtype)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+def _pair(size: int | tuple[int | None, int | None] | None) -> tuple[int | None, int | None]:
+    height, width = size if isinstance(size, Sequence) else (size, size)
+    return height, width
 
 
 def _nearest(given: int, wanted: int, device: torch.device) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from torch import nn
+from mmengine.model import BaseDataPreprocessor, BaseModel
 
 from revcol_backbone.version import __version__
 
 
 def describe_input_and_output(
-    model: nn.Module, part: str, classes: Sequence[str] | None
+    model: BaseModel, part: str, classes: Sequence[str] | None
 ) -> dict[str, str]:
     """Describe the input and output of an exported part, each value as JSON.
 
@@ -42,20 +42,20 @@ def describe_input_and_output(
     return {name: json.dumps(value) for name, value in values.items()}
 
 
-def _channels(preprocessor: nn.Module, name: str) -> list[float] | None:
+def _channels(preprocessor: BaseDataPreprocessor, name: str) -> list[float] | None:
     if not getattr(preprocessor, '_enable_normalize', False):
         return None
     return getattr(preprocessor, name).flatten().tolist()
 
 
-def _turns_to_rgb(preprocessor: nn.Module) -> bool:
+def _turns_to_rgb(preprocessor: BaseDataPreprocessor) -> bool:
     return bool(
         getattr(preprocessor, 'channel_conversion', False)
         or getattr(preprocessor, '_channel_conversion', False)
     )
 
 
-def _size_divisor(preprocessor: nn.Module) -> int:
+def _size_divisor(preprocessor: BaseDataPreprocessor) -> int:
     """Return the divisor; mmseg pads in a test only if ``test_cfg`` says so."""
     if hasattr(preprocessor, 'test_cfg'):
         return (preprocessor.test_cfg or {}).get('size_divisor') or 1

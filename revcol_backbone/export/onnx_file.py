@@ -55,6 +55,7 @@ def write_onnx(
             f'({cause.split(". See the")[0]}); choose another part or opset, or the format '
             'torch-export.'
         ) from error
+    assert exported is not None  # None only if it were told to write the file itself
     _name_dimensions(exported.model)
     exported.model.metadata_props.update(metadata)
     weights = sum(tensor.nbytes for tensor in program.state_dict.values())

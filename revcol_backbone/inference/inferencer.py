@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.infer import BaseInferencer
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
@@ -16,7 +17,7 @@ from revcol_backbone.engine.building import load_whole
 from revcol_backbone.inference.drawing import make_palette
 
 
-class WholeModelInferencer:
+class WholeModelInferencer(BaseInferencer):
     """Mix into a class before mmdet's or mmseg's inferencer.
 
     Theirs load what fits of a checkpoint and warn about the rest, and assume the classes of COCO or

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def choose_device(name: str | None) -> str:
     return name
 
 
-def _predictor_class(config: Config) -> type[Predictor]:
+def _predictor_class(config: Config) -> Callable[[Config, str, str, Options], Predictor]:
     # mmdet and mmseg are optional, so the predictor of the other one must not be imported.
     try:
         if config.default_scope == 'mmdet':

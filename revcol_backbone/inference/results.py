@@ -30,6 +30,7 @@ JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )
 Predicted = tuple[np.ndarray, BaseDataElement]
+Draw = Callable[[np.ndarray, BaseDataElement], np.ndarray]
 
 
 class OutputFolder:
@@ -121,7 +122,7 @@ class Results(ABC):
         self,
         out: OutputFolder,
         classes: Sequence[str],
-        draw: Callable[[np.ndarray, BaseDataElement], np.ndarray] | None,
+        draw: Draw | None,
     ) -> None:
         self.out = out
         self.classes = classes
@@ -153,7 +154,7 @@ class Results(ABC):
                 self.out.replacing(f'{VISUALIZATIONS}/{item.name}.mp4') as path,
                 VideoWriter(path, rate) as writer,
             ):
-                self._write_record(record, item, self._drawing(frames, writer))
+                self._write_record(record, item, self._drawing(frames, self.draw, writer))
 
     @abstractmethod
     def record_of(self, item: Input) -> str:
@@ -173,9 +174,12 @@ class Results(ABC):
             yield path
             os.utime(path, ns=(item.modified, item.modified))
 
-    def _drawing(self, frames: Iterable[Predicted], writer: VideoWriter) -> Iterator[Predicted]:
+    @staticmethod
+    def _drawing(
+        frames: Iterable[Predicted], draw: Draw, writer: VideoWriter
+    ) -> Iterator[Predicted]:
         for predicted in frames:
-            writer.add(self.draw(*predicted))
+            writer.add(draw(*predicted))
             yield predicted
 
 

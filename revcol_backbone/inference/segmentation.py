@@ -164,4 +164,7 @@ class ScoredSegTTAModel(SegTTAModel):
 def _read_label_map(path: Path) -> np.ndarray:
     # From memory: `imread` crashes on a path that is not valid UTF-8.
     data = np.frombuffer(path.read_bytes(), np.uint8)
-    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if labels is None:
+        raise ValueError(f'{path} cannot be read as an image; remove it and predict again')
+    return labels

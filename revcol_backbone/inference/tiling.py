@@ -92,14 +92,14 @@ def merge_labels(
         The label map (height, width), int64, on the CPU.
     """
     labels = torch.zeros(height, width, dtype=torch.long)
-    sums = counts = None
+    sums, counts = torch.zeros(1, 0, width), torch.zeros(0, width)  # no rows yet
     start = 0  # the row of the image where `sums` begins
     for windows in bands:
         top, bottom = windows[0].top, windows[0].bottom
-        if sums is not None:
+        if sums.numel():
             labels[start:top] = decide(sums[:, : top - start] / counts[: top - start])
         for window, scores in zip(windows, score(windows), strict=True):
-            if sums is None or start != top:
+            if not sums.numel() or start != top:
                 sums, counts = _move_down(sums, counts, top - start, scores, bottom - top, width)
                 start = top
             sums[:, :, window.columns] += scores.cpu()
@@ -109,13 +109,12 @@ def merge_labels(
 
 
 def _move_down(
-    sums: Tensor | None, counts: Tensor | None, rows: int, scores: Tensor, height: int, width: int
+    sums: Tensor, counts: Tensor, rows: int, scores: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
     """Start the sums of a band ``rows`` lower with what the last band added to its top."""
     moved = torch.zeros(scores.shape[0], height, width)
     moved_counts = torch.zeros(height, width)
-    if sums is not None:
-        kept = sums.shape[1] - rows
-        moved[:, :kept] = sums[:, rows:]
-        moved_counts[:kept] = counts[rows:]
+    kept = sums.shape[1] - rows
+    moved[:, :kept] = sums[:, rows:]
+    moved_counts[:kept] = counts[rows:]
     return moved, moved_counts

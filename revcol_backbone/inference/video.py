@@ -126,7 +126,7 @@ class _OpenCVEncoder:
 
     def add(self, image: np.ndarray) -> None:
         if self.writer is None:
-            code = cv2.VideoWriter_fourcc(*'mp4v')
+            code = cv2.VideoWriter.fourcc(*'mp4v')
             self.writer = cv2.VideoWriter(str(self.path), code, self.rate, image.shape[1::-1])
         if not self.writer.isOpened():
             raise OSError(f'OpenCV cannot write the video {self.path}; use --no-visualizations.')

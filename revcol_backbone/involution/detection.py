@@ -72,7 +72,7 @@ class InvolutionRPNHead(RPNHead):
         super()._init_layers()
         if self.num_convs == 1:
             # mmdet's head applies the ReLU itself after a single convolution.
-            self.rpn_conv = Involution(self.in_channels, KERNEL_SIZE)
+            self.rpn_conv: nn.Module = Involution(self.in_channels, KERNEL_SIZE)
         else:
             layers = [involution_relu(self.in_channels) for _ in range(self.num_convs)]
             self.rpn_conv = nn.Sequential(*layers)

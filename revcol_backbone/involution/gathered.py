@@ -9,6 +9,7 @@ none here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,7 @@ def aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
     return out
 
 
-def _window_index(out_size: tuple[int, int], width: int, size: int, stride: int) -> Tensor:
+def _window_index(out_size: Sequence[int], width: int, size: int, stride: int) -> Tensor:
     """Number the padded pixels that each output pixel sees: (H' * W', K * K)."""
     rows, columns = (
         torch.arange(pixels, dtype=torch.int32)[:, None] * stride

@@ -59,9 +59,10 @@ class Involution(nn.Module):
         self.conv1 = conv_norm_relu(channels, hidden, 1, 1, norm_cfg)
         conv2 = nn.Conv2d(hidden, kernel_size**2 * self.groups, 1)
         self.conv2 = nn.Sequential(OrderedDict(conv=conv2))
-        for conv in (self.conv1.conv, conv2):
-            nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
-        nn.init.zeros_(conv2.bias)
+        for conv in (self.conv1[0], conv2):
+            weight = conv.get_parameter('weight')
+            nn.init.kaiming_normal_(weight, mode='fan_out', nonlinearity='relu')
+        nn.init.zeros_(conv2.get_parameter('bias'))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -119,7 +121,7 @@ class RedNet(BaseModule):
         if self.zero_init_residual:
             for module in self.modules():
                 if isinstance(module, Bottleneck):
-                    nn.init.zeros_(module.bn3.weight)
+                    nn.init.zeros_(module.bn3.get_parameter('weight'))
 
     def train(self, mode: bool = True) -> RedNet:
         """Switch between training and evaluation; frozen parts stay in evaluation mode."""
@@ -158,7 +160,7 @@ def _he_initialization() -> list[dict]:
 
 def _refuse_other_stem(module: RedNet, state_dict: dict, prefix: str, *args: object) -> None:
     """Keep loaders that skip what does not fit from leaving the stem at random."""
-    check_stem(module.stem[1], state_dict, prefix)
+    check_stem(cast(Involution, module.stem[1]), state_dict, prefix)
 
 
 def _check_choice(name: str, value: object, allowed: tuple[int, ...]) -> None:

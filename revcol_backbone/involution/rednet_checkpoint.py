@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from mmengine.model import BaseModule
+from torch import Tensor
 
 from revcol_backbone.checkpoints.pretrained import load_pretrained, select_backbone
 from revcol_backbone.checkpoints.reading import list_first, read_weights
@@ -16,7 +17,7 @@ from revcol_backbone.involution.involution import Involution
 STEM_KEY = 'stem.1.conv2.conv.weight'
 
 
-def load_rednet(backbone: nn.Module, checkpoint: str, prefix: str | None = None) -> None:
+def load_rednet(backbone: BaseModule, checkpoint: str, prefix: str | None = None) -> None:
     """Load the backbone weights of a checkpoint; nothing is changed unless all of them fit.
 
     Takes the published files as they are: a classifier, detector or segmentor, or a backbone alone.
@@ -53,7 +54,8 @@ def check_stem(involution: Involution, weights: Mapping[str, Tensor], prefix: st
         ValueError: The kernel sizes differ; the message names the ``stem_kernel_size`` that fits.
     """
     stem = weights.get(prefix + STEM_KEY)
-    if not isinstance(stem, Tensor) or stem.shape == involution.conv2.conv.weight.shape:
+    built_shape = involution.get_parameter('conv2.conv.weight').shape
+    if not isinstance(stem, Tensor) or stem.shape == built_shape:
         return
     stored, built = math.isqrt(stem.shape[0] // involution.groups), involution.kernel_size
     raise ValueError(

@@ -21,6 +21,10 @@ class InvolutionOutputs:
         ValueError: ``act_cfg`` is given.
     """
 
+    lateral_convs: nn.ModuleList
+    fpn_convs: nn.ModuleList
+    out_channels: int
+
     def __init__(self, *args, **kwargs) -> None:
         if kwargs.get('act_cfg') is not None:
             raise ValueError(

@@ -5,8 +5,10 @@ mmcv's compiled operators need a GPU; these run on every device. The buffers who
 from the forward to the backward pass in place of the features.
 """
 
+import functools
 from collections.abc import Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -67,11 +69,13 @@ def carafe_naive_forward(
         group_size: Number of groups of channels.
         scale_factor: Output pixels per source pixel along each axis.
     """
-    wide, weights = _by_pixel(*at_least_float32(features, masks), group_size, scale_factor)
-    total = 0
-    for position, window in enumerate(_shifted(wide, kernel_size)):
-        total = total + window * weights[:, :, position, None]
-    output.copy_(total.reshape(output.shape))
+    features, masks = at_least_float32(features, masks)
+    wide, weights = _by_pixel(features, masks, group_size, scale_factor)
+    weighted = (
+        window * weights[:, :, position, None]
+        for position, window in enumerate(_shifted(wide, kernel_size))
+    )
+    output.copy_(functools.reduce(torch.add, weighted).reshape(output.shape))
 
 
 def carafe_naive_backward(

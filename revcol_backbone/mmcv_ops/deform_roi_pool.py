@@ -19,7 +19,7 @@ class _Samples(NamedTuple):
     """Sampling points of some regions, as (regions, bins y, bins x, samples y, samples x)."""
 
     regions: Tensor  # their indices
-    count: int  # samples in a bin
+    per_bin: int  # how many
     y: Tensor
     x: Tensor
     inside: Tensor
@@ -68,10 +68,10 @@ def deform_roi_pool_forward(
     output.zero_()
     size = (pooled_height, pooled_width)
     for samples in _sample(features, regions, moves, size, spatial_scale, sampling_ratio, gamma):
-        pooled = 0
+        pooled = features.new_zeros(())
         for corner, weight in samples.weights().items():
             pooled = pooled + (table[samples.cells[corner]] * weight[..., None]).sum((3, 4))
-        output[samples.regions] = (pooled / samples.count).movedim(3, 1).to(output.dtype)
+        output[samples.regions] = (pooled / samples.per_bin).movedim(3, 1).to(output.dtype)
 
 
 def deform_roi_pool_backward(
@@ -94,7 +94,7 @@ def deform_roi_pool_backward(
     size = (pooled_height, pooled_width)
     extents = bins_of(regions, spatial_scale, size, aligned=True)[1] * regions.new_tensor(size)
     for samples in _sample(features, regions, moves, size, spatial_scale, sampling_ratio, gamma):
-        share = gradient[samples.regions].movedim(1, 3)[:, :, :, None, None] / samples.count
+        share = gradient[samples.regions].movedim(1, 3)[:, :, :, None, None] / samples.per_bin
         for corner, weight in samples.weights().items():
             change = (share * weight[..., None]).flatten(0, 4)
             update.index_add_(0, samples.cells[corner].flatten(), change)

@@ -7,6 +7,7 @@ larger than the output, as mmdet's DyHead passes them.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ def output_size(input: Tensor, weight: Tensor, geometry: Geometry) -> tuple[int,
         stride, padding, dilation = geometry.along(axis)
         covered = dilation * (weight.size(2 + axis) - 1) + 1
         sizes.append((input.size(2 + axis) + 2 * padding - covered) // stride + 1)
-    return tuple(sizes)
+    return sizes[0], sizes[1]
 
 
 def keep_leading(given: Tensor, name: str, channels: int, size: tuple[int, int]) -> Tensor:
@@ -77,7 +78,7 @@ def pad_gradient(gradient: Tensor, given: Tensor) -> Tensor:
 
 
 def move_outside(
-    offset: Tensor, input_size: tuple[int, int], kernel_size: tuple[int, int], geometry: Geometry
+    offset: Tensor, input_size: Sequence[int], kernel_size: Sequence[int], geometry: Geometry
 ) -> Tensor:
     """Move the points at the outer border or beyond it far outside; NaN counts as beyond.
 
@@ -105,7 +106,7 @@ def move_outside(
 
 
 def _grid(
-    size: tuple[int, int], kernel_size: tuple[int, int], geometry: Geometry, device: torch.device
+    size: Sequence[int], kernel_size: Sequence[int], geometry: Geometry, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Rows and columns sampled without offsets, to broadcast to (kernel_size, *size)."""
     axes = []

@@ -84,10 +84,12 @@ def populate(module: ModuleType) -> None:
     Operators of :data:`OPERATORS` work. Every other public name is a function that raises
     ``NotImplementedError`` when called, and so do layers that need one when a model is built.
     """
-    vars(module).update(OPERATORS)
-    module.get_compiler_version = get_compiler_version
-    module.get_compiling_cuda_version = get_compiling_cuda_version
-    module.__getattr__ = _stand_for
+    vars(module).update(
+        OPERATORS,
+        get_compiler_version=get_compiler_version,
+        get_compiling_cuda_version=get_compiling_cuda_version,
+        __getattr__=_stand_for,
+    )
     refuse_layers_without(OPERATORS)
 
 

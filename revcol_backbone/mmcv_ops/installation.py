@@ -1,5 +1,6 @@
 """Install what OpenMMLab's libraries need at import, remove it, and say what is active."""
 
+import inspect
 import os
 import sys
 import sysconfig
@@ -72,7 +73,8 @@ def status() -> Status:
         state = 'no operators'
     else:
         state = 'stand-in installed' if installed else 'stand-in in this process only'
-    return Status(state, mmcv, compiled, installed and str(installed), tuple(sorted(OPERATORS)))
+    folder = str(installed) if installed else None
+    return Status(state, mmcv, compiled, folder, tuple(sorted(OPERATORS)))
 
 
 def install(directory: str | os.PathLike | None = None) -> str:
@@ -96,7 +98,7 @@ def install(directory: str | os.PathLike | None = None) -> str:
     try:
         # The modules go first: a path file without them would complain at every start.
         for name, module in COPIES.items():
-            _write(directory / f'{name}.py', Path(module.__file__).read_text('utf-8'))
+            _write(directory / f'{name}.py', inspect.getsource(module))
         _write(directory / PATH_FILE, PATH_LINES)
     except OSError as error:
         raise InstallationError(
@@ -164,12 +166,14 @@ def _mmcv_spec() -> ModuleSpec | None:
 
 def _mmcv_folder() -> str | None:
     spec = _mmcv_spec()
-    return spec and (os.path.dirname(spec.origin) if spec.origin else spec.name)
+    if spec is None:
+        return None
+    return os.path.dirname(spec.origin) if spec.origin else spec.name
 
 
 def _installed_folder() -> Path | None:
     spec = find_spec(MODULE_NAME)
-    folder = Path(spec.origin).parent if spec else None
+    folder = Path(spec.origin).parent if spec and spec.origin else None
     return folder if folder and (folder / PATH_FILE).is_file() else None
 
 

@@ -53,7 +53,10 @@ def refuse_layers_without(provided: Collection[str]) -> None:
 @functools.cache
 def _register(provided: frozenset[str]) -> None:
     def check(module: nn.Module, name: str, layer: nn.Module | None) -> None:
-        missing = _operators_of(type(layer)) - provided
+        if layer is None:
+            return
+        kind: type = type(layer)
+        missing = _operators_of(kind) - provided
         if missing:
             raise NotImplementedError(
                 f"{type(layer).__name__} needs mmcv's operator '{min(missing)}', which "

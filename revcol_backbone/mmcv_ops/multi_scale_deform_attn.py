@@ -37,7 +37,7 @@ def ms_deform_attn_forward(
     """
     shapes = _level_shapes(value_spatial_shapes, value_level_start_index)
     tensors = at_least_float32(value, sampling_locations, attention_weights)
-    return _attend(*tensors, shapes).to(value.dtype)
+    return _attend(shapes, *tensors).to(value.dtype)
 
 
 def ms_deform_attn_backward(
@@ -57,7 +57,7 @@ def ms_deform_attn_backward(
     tensors = at_least_float32(value, sampling_locations, attention_weights)
     with torch.enable_grad():
         inputs = [tensor.detach().requires_grad_() for tensor in tensors]
-        output = _attend(*inputs, shapes)
+        output = _attend(shapes, *inputs)
     gradients = torch.autograd.grad(output, inputs, grad_output.to(output.dtype))
     targets = (grad_value, grad_sampling_loc, grad_attn_weight)
     for target, gradient in zip(targets, gradients, strict=True):
@@ -65,7 +65,7 @@ def ms_deform_attn_backward(
 
 
 def _attend(
-    value: Tensor, sampling_locations: Tensor, attention_weights: Tensor, shapes: list[list[int]]
+    shapes: list[list[int]], value: Tensor, sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
     # At import mmcv is still loading the module that asks for these operators.
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
@@ -74,11 +74,11 @@ def _attend(
 
 
 def _level_shapes(shapes: Tensor, start_index: Tensor) -> list[list[int]]:
-    shapes, starts = shapes.tolist(), start_index.tolist()
-    expected = list(accumulate((height * width for height, width in shapes), initial=0))[:-1]
+    sizes, starts = shapes.tolist(), start_index.tolist()
+    expected = list(accumulate((height * width for height, width in sizes), initial=0))[:-1]
     if starts != expected:
         raise ValueError(
-            f'Levels of shapes {shapes} start at features {starts}, but without a compiled mmcv '
+            f'Levels of shapes {sizes} start at features {starts}, but without a compiled mmcv '
             f'they have to lie one after the other, at {expected}.'
         )
-    return shapes
+    return sizes

@@ -67,7 +67,7 @@ def softnms(
     while best < len(rows):
         highest = best + rows[best:, 4].argmax()
         for array in (rows, indices):
-            array[[best, highest]] = array[[highest, best]]
+            array[np.array([best, highest])] = array[np.array([highest, best])]
         rest = best + 1
         overlap = _overlap(rows[best, :4], rows[rest:, :4], offset)
         rows[rest:, 4] *= _decay(overlap, iou_threshold, sigma, method)
@@ -96,7 +96,11 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
 
 
 def _suppress(
-    boxes: np.ndarray, scores: np.ndarray, offset: int, iou_threshold: float, exceeds: np.ufunc
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    offset: int,
+    iou_threshold: float | np.float32,
+    exceeds: np.ufunc,
 ) -> list[tuple[int, list[int]]]:
     remaining = np.argsort(-scores, kind='stable')
     groups = []
