@@ -7,7 +7,7 @@ their digits say how exact they are. FLOPs are multiply-adds.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,25 @@ def read_model_index(path: Path) -> list[IndexedModel]:
     """
     metafiles = (load(path.parent / name) for name in load(path)['Import'])
     return [_model(entry) for metafile in metafiles for entry in metafile['Models']]
+
+
+def describe_models(models: Sequence[IndexedModel]) -> list[str]:
+    """Lay models out as a table: name, data set, published figures, whether there is a file."""
+    rows = [('name', 'data set', 'published', 'file')]
+    rows += [
+        (
+            model.name,
+            model.dataset,
+            ', '.join(f'{value} {metric}' for metric, value in model.figures.items()),
+            'published' if model.weights else '-',
+        )
+        for model in models
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def find_config(name: str) -> Path:

@@ -88,12 +88,11 @@ def find_problems(graph: Graph, used_outside: set[str]) -> list[str]:
 
 
 def names_used_outside(root: Path) -> set[str]:
-    """Return the modules that tools, configs and tests import, or that ``setup.cfg`` names."""
-    files = [path for folder in ('tools', 'tests') for path in (root / folder).glob('**/*.py')]
-    files += root.glob('*_configs/**/*.py')
-    text = (root / 'setup.cfg').read_text('utf-8') if (root / 'setup.cfg').is_file() else ''
+    """Return the modules that tools, configs, tests or the command ``revcol`` import."""
+    folders = ('tools', 'tests', 'revcol_cli', '*_configs')
+    files = [path for folder in folders for path in root.glob(f'{folder}/**/*.py')]
     modules = {_name(path, root) for path in (root / PACKAGE).glob('**/*.py')}
-    used = {name for name in modules if f'{name}:' in text}
+    used: set[str] = set()
     for path in files:
         used |= _imports(_name(path, root), path, modules)
         used |= _texts(path) & modules  # as in custom_imports of a config

@@ -1,14 +1,16 @@
-"""The command ``revcol``."""
+"""The command ``revcol``, through its entry point."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from revcol_backbone.cli.entry_point import main, revcol
+import revcol_backbone
 from revcol_backbone.model_zoo import find_config
+from revcol_cli.commands import main, revcol
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +36,24 @@ def test_help_fits_a_screen_and_names_every_command(capsys):
         *('check-data', 'zoo', 'benchmark', 'doctor', 'config'),
     }
     assert all(f'\n  {name}' in text for name in revcol.commands)
+
+
+@pytest.mark.parametrize(
+    'arguments', [['--help'], ['--version'], ['config'], ['config', 'revcol_t_cascade']]
+)
+def test_what_needs_no_model_loads_no_torch(arguments):
+    code = (
+        'import sys; from revcol_cli import main; status = main(sys.argv[1:]);'
+        "sys.exit(status or ('torch' in sys.modules or 'mmengine' in sys.modules) * 3)"
+    )
+    command = [sys.executable, '-c', code, *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, '')
+    assert result.stdout
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert output_of(capsys, '--version').strip().endswith(revcol_backbone.__version__)
 
 
 def test_config_prints_the_path_of_an_installed_config(capsys):
