@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 from revcol_backbone import mmcv_ops
 from revcol_backbone.checkpoints.pretrained import load_pretrained
 from revcol_backbone.checkpoints.safe_globals import allow_mmengine_globals
+from revcol_backbone.column import Column
 from revcol_backbone.engine import openmmlab_imports
 from revcol_backbone.engine.amp import PortableAmpOptimWrapper
 from revcol_backbone.engine.checkpoint_hook import AtomicCheckpointHook
@@ -41,6 +42,7 @@ from revcol_backbone.engine.layer_decay import RevColLayerDecayOptimWrapperConst
 from revcol_backbone.engine.non_finite_hook import NonFiniteLossHook
 from revcol_backbone.engine.termination import TerminationHook
 from revcol_backbone.revcol import RevCol
+from revcol_backbone.reversible_columns import ReversibleColumns
 from revcol_backbone.variants import VARIANTS, Architecture
 from revcol_backbone.version import __version__
 
@@ -52,6 +54,7 @@ __all__ = [
     'VARIANTS',
     'Architecture',
     'AtomicCheckpointHook',
+    'Column',
     'ColumnMonitorHook',
     'ExactResumeHook',
     'FineTunedCheckpointHook',
@@ -61,6 +64,7 @@ __all__ = [
     'RevCol',
     'RevColFSDPStrategy',
     'RevColLayerDecayOptimWrapperConstructor',
+    'ReversibleColumns',
     'SwitchToDeployHook',
     'TerminationHook',
     '__version__',

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from revcol_backbone.column import ALPHA_INIT, ALPHA_MIN
+from revcol_backbone.shortcut import ALPHA_INIT, ALPHA_MIN
 
 # Fitted to RevCol-T with every alpha from 0.01 to 1, at initial and at trained-like weights. Up to
 # this budget the error of the whole gradient is a few times that of plain training's roundings; at
@@ -35,11 +35,11 @@ class KeptLevel:
 
     Args:
         channels: The channels that are kept, on the host; ``None`` for all.
-        dim: Their dimension.
+        dim: Their dimension, counted from the last: an alpha may have fewer than its level.
     """
 
     channels: Tensor | None = None
-    dim: int = 0
+    dim: int = -1
 
     @property
     def is_whole(self) -> bool:
@@ -182,7 +182,7 @@ def _undo(
 def _keep(is_kept: np.ndarray, shape: Sequence[int]) -> KeptLevel | None:
     if not is_kept.any():
         return None
-    dims = [dim for dim, size in enumerate(shape) if size > 1]
+    dims = [dim - len(shape) for dim, size in enumerate(shape) if size > 1]
     if is_kept.all() or len(dims) != 1:
         return KeptLevel()
     return KeptLevel(torch.from_numpy(np.flatnonzero(is_kept)), dims[0])

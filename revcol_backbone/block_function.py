@@ -36,7 +36,7 @@ def apply_block(block: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
     device.
 
     Args:
-        block: A :class:`~revcol_backbone.column.Block`.
+        block: A :class:`~revcol_backbone.level.Block`.
         x: Features of shape (B, C, H, W).
         keep: Drop path factors of shape (B,), or ``None``.
 

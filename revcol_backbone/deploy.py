@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 
 import torch
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from revcol_backbone.column import EPSILON, Block, Column, Features, Level, bounded_alpha
+from revcol_backbone.column import Column, Features
+from revcol_backbone.level import EPSILON, Block, Level
+from revcol_backbone.shortcut import bounded_alpha
 
 # By weight and dtype: in oneDNN's own layout, which no state dict, copy or pickle can hold.
 _PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -32,12 +35,19 @@ class DeployedColumn(nn.Module):
                 self.register_buffer(f'alpha{index}', bounded_alpha(alpha.detach()))
             self.add_module(f'level{index}', fold(level).requires_grad_(False))
 
-    def forward(self, stem: Tensor, previous: Features | None = None) -> Features:
+    def forward(
+        self,
+        stem: Tensor,
+        previous: Features | None = None,
+        keep: None = None,
+        count: int | None = None,
+        constants: Sequence[object] = (),
+    ) -> Features:
         """Run the column; arguments and result as in :class:`~revcol_backbone.column.Column`."""
         below, outputs = stem, []
-        for index in range(self.num_levels):
+        for index in range(self.num_levels if count is None else count):
             above = () if previous is None else previous[index + 1 :]
-            below = getattr(self, f'level{index}')(below, above)
+            below = getattr(self, f'level{index}')(below, above, None, *constants)
             if previous is not None:
                 below = torch.addcmul(below, getattr(self, f'alpha{index}'), previous[index])
             outputs.append(below)
@@ -46,11 +56,14 @@ class DeployedColumn(nn.Module):
 
 @singledispatch
 def fold(module: nn.Module) -> nn.Module:
-    """Fold a trained level or block for inference; kinds that are not registered stay as they are.
+    """Fold a trained level or block for inference.
 
     ``@fold.register`` adds a kind: a function from the trained module, whose parts it may take, to
-    the one that replaces it.
+    the one that replaces it. Of other kinds the method ``switch_to_deploy`` is called, or they stay
+    as they are.
     """
+    if hasattr(module, 'switch_to_deploy'):
+        module.switch_to_deploy()
     return module
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 
@@ -11,10 +11,17 @@ from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from revcol_backbone.argument_checks import (
+    check_flag,
+    check_indices,
+    check_integer,
+    drop_path_rates,
+)
 from revcol_backbone.checkpoints.pretrained import load_pretrained
-from revcol_backbone.column import Block, ChannelsFirstLayerNorm, Column, Features, Level
-from revcol_backbone.deploy import DeployedColumn
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
+from revcol_backbone.column import Column
+from revcol_backbone.level import Block, ChannelsFirstLayerNorm, Level
+from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.reversible_columns import ReversibleColumns
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 
 DEFAULT_KERNEL_SIZE = 3
@@ -23,7 +30,7 @@ INIT_STD = 0.02
 
 
 @MODELS.register_module()
-class RevCol(BaseModule):
+class RevCol(ReversibleColumns, BaseModule):
     """Reversible Column Network, arXiv 2212.11696, as a backbone.
 
     Args:
@@ -47,7 +54,7 @@ class RevCol(BaseModule):
         in_channels: Channels of the images. Default 3.
         block: Makes a block from its width and ``kernel_size``; called with features
             (B, C, H, W) and drop path factors (B,) or ``None``, a block gives features of the same
-            shape. Default :class:`~revcol_backbone.column.Block`.
+            shape. Default :class:`~revcol_backbone.level.Block`.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` loads published weights,
             and fails if they do not fit; other types as in mmengine.
 
@@ -69,36 +76,28 @@ class RevCol(BaseModule):
         block: Callable[[int, int], nn.Module] = Block,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.arch = resolve_architecture(arch)
-        self.kernel_size = _check_kernel_size(kernel_size)
-        self.out_indices = _check_out_indices(out_indices)
-        self.save_memory = _check_flag('save_memory', save_memory)
-        self.anchor_every = _check_integer('anchor_every', anchor_every, 0, None)
-        self.frozen_columns = _check_integer(
-            'frozen_columns', frozen_columns, -1, self.arch.columns
+        arch = resolve_architecture(arch)
+        kernel_size = _check_kernel_size(kernel_size)
+        out_indices = check_indices('RevCol', 'out_indices', out_indices, LEVELS)
+        in_channels = check_integer('RevCol', 'in_channels', in_channels, 1)
+        rates = drop_path_rates('RevCol', drop_path_rate, sum(arch.layers))
+        stem = nn.Sequential(
+            nn.Conv2d(in_channels, arch.channels[0], kernel_size=4, stride=4),
+            ChannelsFirstLayerNorm(arch.channels[0]),
         )
-        self.in_channels = _check_integer('in_channels', in_channels, 1, None)
-        rates = _drop_path_rates(drop_path_rate, sum(self.arch.layers))
-
-        self.stem = nn.Sequential(
-            nn.Conv2d(self.in_channels, self.arch.channels[0], kernel_size=4, stride=4),
-            ChannelsFirstLayerNorm(self.arch.channels[0]),
+        make_block = partial(block, kernel_size=kernel_size)
+        columns = [
+            _make_column(arch, index == 0, rates, make_block) for index in range(arch.columns)
+        ]
+        super().__init__(
+            columns, stem, save_memory, anchor_every, frozen_columns, init_cfg=init_cfg
         )
-        for index in range(self.arch.columns):
-            self.add_module(f'subnet{index}', self._make_column(index == 0, rates, block))
+        self.arch, self.kernel_size = arch, kernel_size
+        self.out_indices, self.in_channels = out_indices, in_channels
         self.apply(initialize_weights)
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
         self._freeze_unneeded_levels()
-        self.deploy = False
-        if _check_flag('deploy', deploy):
+        if check_flag('RevCol', 'deploy', deploy):
             self.switch_to_deploy()
-
-    @property
-    def columns(self) -> int:
-        """Number of columns."""
-        return self.arch.columns
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the chosen levels of the last column.
@@ -115,45 +114,15 @@ class RevCol(BaseModule):
         """
         check_input(x, self.in_channels)
         if self.deploy:
-            return self._forward_deployed(x)
-        (features,) = self.run_columns(self.stem(x))
+            # Without the moves of channels between convolutions and linear layers.
+            x = x.contiguous(memory_format=torch.channels_last)
+        features = super().forward(x)
         return tuple(features[index] for index in self.out_indices)
 
-    def run_columns(self, stem: Tensor, outputs: Sequence[int] | None = None) -> list[Features]:
-        """Run the columns on the stem's output, with ``save_memory`` as set.
+    def level_counts(self) -> list[int]:
+        """How many levels of each column ``out_indices`` needs, from the lowest."""
+        return self.arch.needed_levels(max(self.out_indices) + 1)
 
-        Args:
-            stem: The stem's output, (B, C[0], H / 4, W / 4).
-            outputs: Positions of the columns to return, as for intermediate supervision; with
-                ``save_memory`` this costs no memory beyond what the caller holds on to. ``None``
-                returns the last column.
-
-        Returns:
-            The levels of each of these columns; of the last columns those alone that
-            ``out_indices`` needs.
-        """
-        columns = [getattr(self, f'subnet{index}') for index in range(self.columns)]
-        keep = [column.draw_drop_path(stem) for column in columns]
-        outputs = [self.columns - 1] if outputs is None else outputs
-        counts = self.arch.needed_levels(max(self.out_indices) + 1)
-        # A trace holds what is computed, not how to differentiate it.
-        if self.save_memory and torch.is_grad_enabled() and not torch.jit.is_tracing():
-            return run_reversibly(columns, stem, keep, self.anchor_every, outputs, counts)
-        features, found = None, {}
-        for position, column in enumerate(columns):
-            features = column(stem, features, keep[position], counts[position])
-            if position in outputs:
-                found[position] = features
-        return [found[position] for position in outputs]
-
-    def _forward_deployed(self, x: Tensor) -> tuple[Tensor, ...]:
-        # Without the moves of channels between convolutions and linear layers.
-        stem, features = self.stem(x.contiguous(memory_format=torch.channels_last)), None
-        for index in range(self.columns):
-            features = getattr(self, f'subnet{index}')(stem, features)
-        return tuple(features[index] for index in self.out_indices)
-
-    @torch.no_grad()
     def switch_to_deploy(self) -> None:
         """Fold the trained network into a faster one for inference alone; again changes nothing.
 
@@ -163,13 +132,8 @@ class RevCol(BaseModule):
         and come in ``channels_last`` memory; the state dict has fewer keys, which a model built
         with ``deploy=True`` loads. The model cannot be trained afterwards.
         """
-        if self.deploy:
-            return
-        for index in range(self.columns):
-            column = DeployedColumn(getattr(self, f'subnet{index}'), is_first_column=index == 0)
-            self.add_module(f'subnet{index}', column)
-        self.deploy, self.save_memory = True, False
-        self.requires_grad_(False).to(memory_format=torch.channels_last).eval()
+        super().switch_to_deploy()
+        self.to(memory_format=torch.channels_last)
 
     def prune_levels(self, highest: int) -> None:
         """Return the levels from 0 to ``highest``, and remove what they do not need.
@@ -214,39 +178,6 @@ class RevCol(BaseModule):
             load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
         self._is_init = True
 
-    def train(self, mode: bool = True) -> RevCol:
-        """Switch between training and evaluation; frozen parts stay in evaluation mode.
-
-        Raises:
-            RuntimeError: Training is asked of a deployed model.
-        """
-        if mode and self.deploy:
-            raise RuntimeError(
-                'this RevCol was switched to deploy and cannot be trained; build it anew with '
-                'deploy=False and load the trained checkpoint.'
-            )
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
-    def _make_column(
-        self,
-        is_first_column: bool,
-        rates: Iterable[float],
-        block: Callable[[int, int], nn.Module],
-    ) -> Column:
-        make_block = partial(block, kernel_size=self.kernel_size)
-        rates = iter(rates)
-        return Column(
-            [
-                Level(self.arch, index, is_first_column, make_block)
-                for index in range(len(self.arch.channels))
-            ],
-            alpha_shapes=[(1, channels, 1, 1) for channels in self.arch.channels],
-            drop_path_rates=[list(islice(rates, blocks)) for blocks in self.arch.layers],
-        )
-
     def _freeze_unneeded_levels(self) -> None:
         # Data-parallel training waits for the gradient of everything that is trained.
         for index, count in enumerate(self.arch.needed_levels(max(self.out_indices) + 1)):
@@ -255,10 +186,19 @@ class RevCol(BaseModule):
                 level.requires_grad_(False)
                 alpha.requires_grad_(False)
 
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_columns < 0:
-            return []
-        return [self.stem, *(getattr(self, f'subnet{i}') for i in range(self.frozen_columns))]
+
+def _make_column(
+    arch: Architecture,
+    is_first_column: bool,
+    rates: Iterable[float],
+    make_block: Callable[[int], nn.Module],
+) -> Column:
+    rates = iter(rates)
+    return Column(
+        [Level(arch, index, is_first_column, make_block) for index in range(len(arch.channels))],
+        alpha_shapes=[(1, channels, 1, 1) for channels in arch.channels],
+        drop_path_rates=[list(islice(rates, blocks)) for blocks in arch.layers],
+    )
 
 
 def initialize_weights(module: nn.Module) -> None:
@@ -267,12 +207,6 @@ def initialize_weights(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=INIT_STD)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _drop_path_rates(rate: float, blocks: int) -> list[float]:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-        raise ValueError(f'RevCol drop_path_rate={rate!r} is not allowed; give 0 <= rate < 1.')
-    return [rate * index / max(blocks - 1, 1) for index in range(blocks)]
 
 
 def _check_kernel_size(kernel_size: int | None) -> int:
@@ -284,35 +218,6 @@ def _check_kernel_size(kernel_size: int | None) -> int:
             'such as 3 or 7.'
         )
     return kernel_size
-
-
-def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
-    is_sequence = isinstance(out_indices, (tuple, list))
-    if not is_sequence or not out_indices or not all(map(_is_level, out_indices)):
-        raise ValueError(
-            f'RevCol out_indices={out_indices!r} is not allowed; give one or more of 0, 1, 2, 3.'
-        )
-    if len(set(out_indices)) != len(out_indices):
-        raise ValueError(f'RevCol out_indices={out_indices!r} names a level twice.')
-    return tuple(out_indices)
-
-
-def _is_level(index: object) -> bool:
-    return isinstance(index, int) and not isinstance(index, bool) and index in range(LEVELS)
-
-
-def _check_flag(name: str, value: bool) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f'RevCol {name}={value!r} is not allowed; give True or False.')
-    return value
-
-
-def _check_integer(name: str, value: int, low: int, high: int | None) -> int:
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if not is_integer or value < low or (high is not None and value > high):
-        allowed = f'at least {low}' if high is None else f'from {low} to {high}'
-        raise ValueError(f'RevCol {name}={value!r} is not allowed; give an integer {allowed}.')
-    return value
 
 
 def check_input(x: Tensor, channels: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from revcol_backbone import RevCol
 from revcol_backbone.anchors import choose_kept
-from revcol_backbone.column import ALPHA_MIN
+from revcol_backbone.shortcut import ALPHA_MIN
 from tests.golden import fill, image
 
 ARCH = {'channels': (16, 24, 32, 48), 'layers': (1, 1, 2, 1), 'columns': 8}
@@ -138,7 +138,7 @@ def test_of_a_level_those_channels_are_kept_that_cannot_be_undone() -> None:
     values = [[np.array([0.5, 1e-3, 0.5])] * 2] * 2
     kept = choose_kept(values, [[(1, 1, 3)] * 2] * 2, anchor_every=4)
     assert kept[0, 1].channels.tolist() == [1]
-    assert kept[0, 1].dim == 2
+    assert kept[0, 1].dim == -1
     level = torch.arange(6.0).view(1, 2, 3)
     restored = kept[0, 1].restore(torch.zeros(1, 2, 3), kept[0, 1].take(level))
     assert restored.flatten().tolist() == [0, 1, 0, 0, 4, 0]

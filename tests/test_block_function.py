@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 
 from revcol_backbone import block_function
 from revcol_backbone.analysis.memory import LiveBytes
-from revcol_backbone.column import Block
+from revcol_backbone.level import Block
 from tests.golden import image
 
 KEEPS = {'all': None, 'some': (0.0, 1.25, 2.0), 'none': (0.0, 0.0, 0.0)}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from revcol_backbone import RevCol
-from revcol_backbone.column import ALPHA_MIN, add_shortcut, invert_shortcut
+from revcol_backbone.shortcut import ALPHA_MIN, add_shortcut, invert_shortcut
 from tests.golden import fill, image
 
 SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from revcol_backbone import RevCol
-from revcol_backbone.column import Block
+from revcol_backbone.level import Block
 from revcol_backbone.reversible import run_reversibly
 from tests.golden import fill, image
 

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from revcol_backbone import VARIANTS, RevCol
-from revcol_backbone.column import bounded_alpha
+from revcol_backbone.shortcut import bounded_alpha
 from tests.configs import expected_layer_id
 from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
 from tests.plain_revcol import plain_revcol

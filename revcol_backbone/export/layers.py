@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from revcol_backbone.column import UpBranch
+from revcol_backbone.level import UpBranch
 
 
 class SymbolicAdaptiveAvgPool2d(nn.Module):
@@ -32,7 +32,7 @@ class SymbolicAdaptiveAvgPool2d(nn.Module):
 
 
 class GatheredUpBranch(nn.Module):
-    """Equals an :class:`~revcol_backbone.column.UpBranch`; rows and columns are picked by index.
+    """Equals an :class:`~revcol_backbone.level.UpBranch`; rows and columns are picked by index.
 
     PyTorch picks floor(i * (in / out)); ONNX's ``Resize`` picks floor(i / (out / in)). In float32
     these differ where i * in / out is a whole number: never for ``up``, where out is 2 in or

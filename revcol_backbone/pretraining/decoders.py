@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from revcol_backbone.column import Block, ChannelsFirstLayerNorm
+from revcol_backbone.level import Block, ChannelsFirstLayerNorm
 
 # Up to here the full decoder is used, beyond it the simple one.
 MOST_CLASSES_OF_FULL_DECODER = 1000

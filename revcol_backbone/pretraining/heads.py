@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from revcol_backbone.column import EPSILON
+from revcol_backbone.level import EPSILON
 
 
 class Classifier(nn.Module):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from revcol_backbone.column import UpBranch
 from revcol_backbone.export import load_onnx, trace, write_onnx
 from revcol_backbone.export.layers import replace_long_up_branches
+from revcol_backbone.level import UpBranch
 
 
 class UpBranches(nn.Module):

@@ -28,7 +28,7 @@ from revcol_backbone.analysis.fixtures import randomize_like_trained
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.cli import positive_int, report_errors
-from revcol_backbone.column import Block, ChannelsFirstLayerNorm
+from revcol_backbone.level import Block, ChannelsFirstLayerNorm
 
 MEBIBYTE = 2**20
 PEERS = {'tiny': 'convnext_tiny', 'small': 'convnext_small', 'base': 'convnext_base'}
