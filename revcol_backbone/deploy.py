@@ -62,8 +62,9 @@ def fold(module: nn.Module) -> nn.Module:
     the one that replaces it. Of other kinds the method ``switch_to_deploy`` is called, or they stay
     as they are.
     """
-    if hasattr(module, 'switch_to_deploy'):
-        module.switch_to_deploy()
+    fold_itself = getattr(module, 'switch_to_deploy', None)
+    if callable(fold_itself):
+        fold_itself()
     return module
 
 

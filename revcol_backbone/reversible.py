@@ -74,11 +74,11 @@ def run_reversibly(
     keep = [None] * len(columns) if keep is None else keep
     counts = [len(column.levels) for column in columns] if counts is None else counts
     alphas = AlphaReading([c.alphas[:count] for c, count in zip(columns, counts, strict=True)])
-    found, features, waiting = {}, None, []
+    found: dict[int, Features] = {}
+    waiting: list[int] = []
+    features: Features | None = None
 
-    def undo(
-        positions: list[int], stem: Tensor, features: Features | None = None
-    ) -> Features | None:
+    def undo(positions: list[int], stem: Tensor, features: Features | None = None) -> Features:
         stretch = Stretch(
             columns, positions, keep, counts, anchor_every, outputs, constants, alphas
         )
@@ -105,6 +105,7 @@ def run_reversibly(
             features = column(stem, features, compute=partial(undo, [position]))
         else:
             waiting.append(position)
+            continue
         found[position] = features
     if waiting:
         undo(waiting, stem, features)
@@ -118,7 +119,10 @@ class _Undone(torch.autograd.Function):
     def forward(ctx, stretch: Stretch, stem: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count = stretch.number_of_levels(stretch.start)
         start, weights = tensors[:count], tensors[count:]
-        previous, computed, outputs, kept = start or None, {}, [], {}
+        previous: Sequence[Tensor] | None = start or None
+        computed: dict[tuple[int, int], Tensor] = {}
+        kept: dict[tuple[int, int], Tensor] = {}
+        outputs: list[Tensor] = []
         for position in stretch.positions:
             below, features = stem, []
             for index, alpha in enumerate(stretch.alphas[position]):
