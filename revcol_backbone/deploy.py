@@ -14,8 +14,8 @@ from revcol_backbone.column import Column, Features
 from revcol_backbone.level import EPSILON, Block, Level
 from revcol_backbone.shortcut import bounded_alpha
 
-# By weight and dtype: in oneDNN's own layout, which no state dict, copy or pickle can hold; with the
-# memory that it was packed from, and a clone that shares it.
+# By weight and dtype: where it was packed from, a clone that shares this memory, and the weight in
+# oneDNN's own layout, which no state dict, copy or pickle can hold.
 _PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
