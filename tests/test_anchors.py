@@ -15,6 +15,8 @@ from revcol_backbone.anchors import choose_kept
 from revcol_backbone.shortcut import ALPHA_MIN
 from tests.golden import fill, image
 
+pytestmark = pytest.mark.on_device
+
 ARCH = {'channels': (16, 24, 32, 48), 'layers': (1, 1, 2, 1), 'columns': 8}
 SIZE = (1, 3, 48, 48)
 LARGEST_RATIO = 10

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from revcol_backbone import RevCol
 from revcol_backbone.deploy import PackedLinear
+from tests.device import DEVICE
 from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
+
+pytestmark = pytest.mark.on_device
 
 SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3, 'long_up': True}
 LINEAR_BOUNDS = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2}
@@ -159,7 +162,7 @@ def test_bfloat16_is_near_float32() -> None:
     model, x = deployed(), image(SIZES[0])
     with torch.no_grad():
         expected = model(x)
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
             autocast = model(x)
         whole = model.bfloat16()(x.bfloat16())
     for output, cast, half in zip(expected, autocast, whole, strict=True):
@@ -203,7 +206,7 @@ def test_linear_gelu_and_add_are_the_plain_operations_after_a_linear_layer(
 
 def test_under_autocast_a_float32_residual_stays_float32() -> None:
     layer, x, residual = linear_layer()
-    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+    with torch.no_grad(), torch.autocast(DEVICE.type, torch.bfloat16):
         hidden, total = layer.gelu(x), layer.add(x, residual)
     assert hidden.dtype == torch.bfloat16
     assert total.dtype == torch.float32
