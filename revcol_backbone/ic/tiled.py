@@ -1,7 +1,7 @@
 """The collision term on CPUs, in tiles that stay in the cache from the first step to the last.
 
 A whole output seldom fits a core's cache, and each of the term's steps over it would read and write
-slower memory.Shapes are those of :class:`revcol_backbone.ic.collision.Collide`.
+slower memory. Shapes are those of :class:`revcol_backbone.ic.collision.Collide`.
 """
 
 from __future__ import annotations
@@ -17,49 +17,73 @@ TILE_ELEMENTS = 1 << 18
 
 
 def collide_(
-    v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor, ceiling: Tensor | None = None
-) -> Tensor:
-    """Write ``v + max(v - weight * sums, floor)`` over v; the term is at most ``ceiling``."""
-    bounds = (floor,) if ceiling is None else (floor, ceiling)
-    for part, seen, lines, lowest, *highest in _tiles(v, sums, weight, *bounds):
-        term = torch.addcmul(part, seen, lines, value=-1)
-        torch.maximum(term, lowest, out=term)
-        if highest:
-            torch.minimum(term, *highest, out=term)
+    v: Tensor,
+    sums: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    gain: Tensor | None = None,
+    lowest: Tensor | None = None,
+    highest: Tensor | None = None,
+) -> None:
+    """Add ``gain * relu(v - weight * sums + offset)`` to v, or that term within its bounds."""
+    bounds = () if lowest is None else (lowest, highest)
+    gains = () if gain is None else (gain,)
+    term = None
+    for part, seen, lines, shift, *others in _tiles(v, sums, weight, offset, *bounds, *gains):
+        term = _add_term(_buffer(term, part, sums.dtype), part, seen, lines, shift)
+        if lowest is None:
+            term.relu_()
+        else:
+            torch.maximum(term, others[0], out=term)
+            torch.minimum(term, others[1], out=term)
+        if gain is None:
+            part.add_(term)
+        else:
+            part.copy_(torch.addcmul(part, term, others[-1], out=term))
+
+
+def collide_and_mark_(v: Tensor, sums: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
+    """Add ``relu(v - weight * sums + offset)`` to v; return a mask of where it is above 0."""
+    is_active = torch.empty_like(v, dtype=torch.bool)
+    term = None
+    for part, mask, *others in _tiles(v, is_active, sums, weight, offset):
+        term = _add_term(_buffer(term, part, sums.dtype), part, *others).relu_()
+        mask.copy_(term)
         part.add_(term)
-    return v
+    return is_active
 
 
-def collide_and_mark(
-    v: Tensor, sums: Tensor, weight: Tensor, floor: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute the same beside v, and a mask of the elements where the term is above the floor."""
-    out, is_active = torch.empty_like(v), torch.empty_like(v, dtype=torch.bool)
-    for part, target, mask, *others, lowest in _tiles(v, out, is_active, sums, weight, floor):
-        term = torch.addcmul(part, *others, value=-1)
-        # Vectorized to the term's own dtype, and from there to booleans, but not at once.
-        mask.copy_(torch.gt(term, lowest, out=torch.empty_like(term)))
-        torch.add(part, torch.maximum(term, lowest, out=term), out=target)
-    return out, is_active
+def _add_term(term: Tensor, v: Tensor, sums: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
+    return torch.addcmul(v, sums, weight, value=-1, out=term).add_(offset)
 
 
 def gradients(
     grad: Tensor, is_active: Tensor, sums: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the gradients of v, sums, weight and floor, the last three in the dtype of sums."""
+    """Compute the gradients of v, sums, weight and offset, the last three in the dtype of sums."""
     grad_v = torch.empty_like(is_active, dtype=grad.dtype)
     weight = weight.to(sums.dtype)
-    grad_sums, grad_weight, grad_floor = map(torch.zeros_like, (sums, weight, weight))
+    grad_sums, grad_weight, grad_offset = map(torch.zeros_like, (sums, weight, weight))
     tensors = (is_active.view(torch.uint8), grad, grad_v, sums, weight)
-    for mask, given, target, seen, lines, of_sums, of_weight, of_floor in _tiles(
-        *tensors, grad_sums, grad_weight, grad_floor
+    active = None
+    for mask, given, target, seen, lines, of_sums, of_weight, of_offset in _tiles(
+        *tensors, grad_sums, grad_weight, grad_offset
     ):
-        active = torch.empty_like(mask, dtype=sums.dtype).copy_(mask).mul_(given)
+        active = _buffer(active, mask, sums.dtype).copy_(mask).mul_(given)
         torch.add(given, active, out=target)
         of_sums.sub_(lines.transpose(2, 3) @ active)
         of_weight.sub_((active @ seen.transpose(2, 3)).sum(0, keepdim=True))
-        of_floor.add_(given.sum((0, 3), True, dtype=sums.dtype).sub_(active.sum((0, 3), True)))
-    return grad_v, grad_sums, grad_weight, grad_floor
+        of_offset.add_(active.sum((0, 3), True))
+    return grad_v, grad_sums, grad_weight, grad_offset
+
+
+def _buffer(last: Tensor | None, tile: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tile's intermediate result, in the place of the last one; the first tile is the largest."""
+    if last is None:
+        return torch.empty_like(tile, dtype=dtype)
+    if last.shape == tile.shape:
+        return last
+    return last[tuple(map(slice, tile.shape))]
 
 
 def _tiles(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
@@ -95,5 +119,7 @@ def _steps(tensor: Tensor) -> list[tuple[int, int]]:
             break
         inner //= tensor.shape[axis]
         if tensor.shape[axis] > 1:
-            steps.append((axis, max(largest // inner, 1)))
+            # Tiles alike in size, rather than full ones and a small rest.
+            tiles = -(-tensor.shape[axis] // max(largest // inner, 1))
+            steps.append((axis, -(-tensor.shape[axis] // tiles)))
     return steps
