@@ -23,7 +23,7 @@ def collide(
     v: Tensor,
     sums: Tensor,
     weight: Tensor,
-    offset: Tensor,
+    offset: Tensor | None,
     gain: Tensor | None = None,
     bounds: Bounds | None = None,
 ) -> Tensor:
@@ -37,7 +37,7 @@ def collide(
         v: The linear operation with the outer bias b2 (B, C, ...), not a view.
         sums: Sums of what each output sees (B, G, ...), float32 or wider; G divides C.
         weight: w' (C).
-        offset: The inner bias less the outer one (C).
+        offset: The inner bias less the outer one (C), or ``None`` for 0, without gradients only.
         gain: g (C). Default 1.
         bounds: Bounds of the term in place of the ReLU's, without gradients only.
 
@@ -58,12 +58,14 @@ def _formula(
     v: Tensor,
     sums: Tensor,
     weight: Tensor,
-    offset: Tensor,
+    offset: Tensor | None,
     gain: Tensor | None,
     lowest: Tensor | None,
     highest: Tensor | None,
 ) -> Tensor:
-    term = torch.addcmul(v, sums, weight, value=-1) + offset
+    term = torch.addcmul(v, sums, weight, value=-1)
+    if offset is not None:
+        term = term + offset
     if lowest is None:
         term = term.relu()
     else:

@@ -29,7 +29,11 @@ class FoldedICConv2d(nn.Module):
         scale, shift = _affine(norm)
         outer = shift if unit.bias is None else scale * unit.bias.double() + shift
         inner = scale * unit.collision_bias.double()
-        zeros = torch.zeros_like(scale)
+        if unit.collision_gain is None:
+            # Halfway between both biases, the term needs none of its own, but other bounds.
+            bias, turn, offset = (outer + inner) / 2, (outer - inner) / 2, None
+        else:
+            bias, turn, offset = outer, torch.zeros_like(outer), inner - outer
         is_negative = scale < 0
 
         self.conv = nn.Conv2d(
@@ -46,12 +50,12 @@ class FoldedICConv2d(nn.Module):
         dtype = unit.weight.dtype
         weight = scale.view(-1, 1, 1, 1) * unit.weight.double()
         self.conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-        self.conv.bias = nn.Parameter(outer.to(dtype), requires_grad=False)
+        self.conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
         buffers = {
             'collision_weight': scale * unit.collision_weight.double(),
-            'offset': inner - outer,
-            'floor': zeros.where(~is_negative, -torch.inf),
-            'ceiling': zeros.where(is_negative, torch.inf),
+            'offset': offset,
+            'floor': turn.where(~is_negative, -torch.inf),
+            'ceiling': turn.where(is_negative, torch.inf),
             'collision_gain': unit.collision_gain,
         }
         for name, value in buffers.items():

@@ -7,7 +7,6 @@ slower memory. Shapes are those of :class:`revcol_backbone.ic.collision.Collide`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -20,41 +19,42 @@ def collide_(
     v: Tensor,
     sums: Tensor,
     weight: Tensor,
-    offset: Tensor,
+    offset: Tensor | None,
     gain: Tensor | None = None,
     lowest: Tensor | None = None,
     highest: Tensor | None = None,
 ) -> None:
     """Add ``gain * relu(v - weight * sums + offset)`` to v, or that term within its bounds."""
-    bounds = () if lowest is None else (lowest, highest)
-    gains = () if gain is None else (gain,)
-    term = None
-    for part, seen, lines, shift, *others in _tiles(v, sums, weight, offset, *bounds, *gains):
-        term = _add_term(_buffer(term, part, sums.dtype), part, seen, lines, shift)
+    optional = [each for each in (offset, gain, lowest, highest) if each is not None]
+    tiles = _tiles(v, sums, weight, *optional)
+    space = torch.empty_like(tiles[0][0], dtype=sums.dtype)
+    for part, seen, lines, *others in tiles:
+        parameters = iter(others)
+        term = torch.addcmul(part, seen, lines, value=-1, out=_part(space, part))
+        if offset is not None:
+            term.add_(next(parameters))
+        factor = None if gain is None else next(parameters)
         if lowest is None:
             term.relu_()
         else:
-            torch.maximum(term, others[0], out=term)
-            torch.minimum(term, others[1], out=term)
-        if gain is None:
+            torch.maximum(term, next(parameters), out=term)
+            torch.minimum(term, next(parameters), out=term)
+        if factor is None:
             part.add_(term)
         else:
-            part.copy_(torch.addcmul(part, term, others[-1], out=term))
+            part.copy_(torch.addcmul(part, term, factor, out=term))
 
 
 def collide_and_mark_(v: Tensor, sums: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     """Add ``relu(v - weight * sums + offset)`` to v; return a mask of where it is above 0."""
     is_active = torch.empty_like(v, dtype=torch.bool)
-    term = None
-    for part, mask, *others in _tiles(v, is_active, sums, weight, offset):
-        term = _add_term(_buffer(term, part, sums.dtype), part, *others).relu_()
-        mask.copy_(term)
+    tiles = _tiles(v, is_active, sums, weight, offset)
+    space = torch.empty_like(tiles[0][0], dtype=sums.dtype)
+    for part, mask, seen, lines, shift in tiles:
+        term = torch.addcmul(part, seen, lines, value=-1, out=_part(space, part))
+        mask.copy_(term.add_(shift).relu_())
         part.add_(term)
     return is_active
-
-
-def _add_term(term: Tensor, v: Tensor, sums: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
-    return torch.addcmul(v, sums, weight, value=-1, out=term).add_(offset)
 
 
 def gradients(
@@ -63,30 +63,27 @@ def gradients(
     """Compute the gradients of v, sums, weight and offset, the last three in the dtype of sums."""
     grad_v = torch.empty_like(is_active, dtype=grad.dtype)
     weight = weight.to(sums.dtype)
-    grad_sums, grad_weight, grad_offset = map(torch.zeros_like, (sums, weight, weight))
-    tensors = (is_active.view(torch.uint8), grad, grad_v, sums, weight)
-    active = None
-    for mask, given, target, seen, lines, of_sums, of_weight, of_offset in _tiles(
-        *tensors, grad_sums, grad_weight, grad_offset
-    ):
-        active = _buffer(active, mask, sums.dtype).copy_(mask).mul_(given)
+    grad_sums = torch.zeros_like(sums)
+    # One product gives the gradients of weight and offset, side by side in a fifth dimension.
+    seen_and_ones = torch.stack([sums, torch.ones_like(sums)], -1)
+    grad_parameters = sums.new_zeros(*weight.shape, 2)
+    tensors = (is_active.view(torch.uint8), grad, grad_v, weight)
+    tiles = _tiles(*tensors, grad_sums, seen_and_ones, grad_parameters)
+    space = torch.empty_like(tiles[0][0], dtype=sums.dtype)
+    for mask, given, target, lines, of_sums, seen, of_parameters in tiles:
+        active = _part(space, mask).copy_(mask).mul_(given)
         torch.add(given, active, out=target)
         of_sums.sub_(lines.transpose(2, 3) @ active)
-        of_weight.sub_((active @ seen.transpose(2, 3)).sum(0, keepdim=True))
-        of_offset.add_(active.sum((0, 3), True))
-    return grad_v, grad_sums, grad_weight, grad_offset
+        of_parameters.squeeze(3).add_((active @ seen.squeeze(2)).sum(0, keepdim=True))
+    return grad_v, grad_sums, -grad_parameters[..., 0], grad_parameters[..., 1]
 
 
-def _buffer(last: Tensor | None, tile: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tile's intermediate result, in the place of the last one; the first tile is the largest."""
-    if last is None:
-        return torch.empty_like(tile, dtype=dtype)
-    if last.shape == tile.shape:
-        return last
-    return last[tuple(map(slice, tile.shape))]
+def _part(space: Tensor, tile: Tensor) -> Tensor:
+    """Space for a result of a tile, in that of the first one, which is the largest."""
+    return space if space.shape == tile.shape else space[tuple(map(slice, tile.shape))]
 
 
-def _tiles(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
+def _tiles(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
     """Cut tensors alike, the first one along its outermost dimensions in memory.
 
     Dimensions that the first tensor has and another one lacks, having 1, are not cut in that one.

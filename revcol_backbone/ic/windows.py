@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-Pair = tuple[int, int]
-
-
-class Windows(NamedTuple):
-    """Where the windows of a convolution lie, as (rows, columns)."""
-
-    kernel_size: Pair
-    stride: Pair
-    dilation: Pair
 
 
 def sum_channels(x: Tensor, groups: int) -> Tensor:
@@ -37,20 +25,28 @@ def sum_windows(channel_sums: Tensor, conv: nn.Conv2d) -> Tensor:
     Returns:
         (B, G, H', W'), of the output's size.
     """
-    padding = conv._reversed_padding_repeated_twice
-    if any(padding):
+    left, right, top, bottom = padding = conv._reversed_padding_repeated_twice
+    kernel_size, margins = conv.kernel_size, (top, left)
+    # Pooling pads by itself, but alike on both sides and by half of a window at most.
+    is_pools_own = (
+        conv.padding_mode == 'zeros'
+        and (left, top) == (right, bottom)
+        and conv.dilation == (1, 1)
+        and 2 * top <= kernel_size[0]
+        and 2 * left <= kernel_size[1]
+    )
+    if not is_pools_own:
         mode = 'constant' if conv.padding_mode == 'zeros' else conv.padding_mode
-        channel_sums = F.pad(channel_sums, padding, mode=mode)
-    windows = Windows(conv.kernel_size, conv.stride, conv.dilation)
+        channel_sums, margins = F.pad(channel_sums, padding, mode=mode), (0, 0)
+    if conv.dilation != (1, 1):
+        for axis in (2, 3):
+            channel_sums = _sum_along(channel_sums, axis, conv)
+        return channel_sums
     if is_traced():
-        if windows.dilation != (1, 1):
-            return _sum(channel_sums, windows)
         # Without divisor_override, which exporters to ONNX omit.
-        means = F.avg_pool2d(channel_sums, windows.kernel_size, windows.stride)
-        return means * (windows.kernel_size[0] * windows.kernel_size[1])
-    if torch.is_grad_enabled() and channel_sums.requires_grad:
-        return BoxFilter.apply(channel_sums, windows)
-    return _sum(channel_sums, windows)
+        means = F.avg_pool2d(channel_sums, kernel_size, conv.stride, margins)
+        return means * (kernel_size[0] * kernel_size[1])
+    return F.avg_pool2d(channel_sums, kernel_size, conv.stride, margins, divisor_override=1)
 
 
 def is_traced() -> bool:
@@ -58,50 +54,12 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-class BoxFilter(torch.autograd.Function):
-    """The sums of windows (B, G, H, W) to (B, G, H', W'), with derivatives of every order."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, windows: Windows) -> Tensor:
-        ctx.windows, ctx.shape = windows, x.shape
-        return _sum(x, windows)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return TransposedBoxFilter.apply(grad, ctx.windows, ctx.shape), None
-
-
-class TransposedBoxFilter(torch.autograd.Function):
-    """The gradient of :class:`BoxFilter`, whose own gradient is the box filter again."""
-
-    @staticmethod
-    def forward(ctx, grad: Tensor, windows: Windows, shape: torch.Size) -> Tensor:
-        ctx.windows = windows
-        for axis in (3, 2):
-            spread = grad.new_zeros(*grad.shape[:axis], shape[axis], *grad.shape[axis + 1 :])
-            for part in _positions(spread, axis, windows):
-                part.add_(grad)
-            grad = spread
-        return grad
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        return BoxFilter.apply(grad, ctx.windows), None, None
-
-
-def _sum(x: Tensor, windows: Windows) -> Tensor:
-    """Sum the rows of each window, then the columns: 2 k additions for k x k."""
-    for axis in (2, 3):
-        first, *others = _positions(x, axis, windows)
-        x = first + others[0] if others else first.clone()
-        for part in others[1:]:
-            x += part
-    return x
-
-
-def _positions(x: Tensor, axis: int, windows: Windows) -> list[Tensor]:
-    """For each position in a window along an axis, what lies there in all windows."""
-    size, step, spacing = (pair[axis - 2] for pair in windows)
+def _sum_along(x: Tensor, axis: int, conv: nn.Conv2d) -> Tensor:
+    """Sum windows along one axis by adding what lies at each of their positions."""
+    size, step, spacing = (
+        pair[axis - 2] for pair in (conv.kernel_size, conv.stride, conv.dilation)
+    )
     reach = x.shape[axis] - spacing * (size - 1)
     before = (slice(None),) * axis
-    return [x[(*before, slice(i * spacing, i * spacing + reach, step))] for i in range(size)]
+    parts = [x[(*before, slice(i * spacing, i * spacing + reach, step))] for i in range(size)]
+    return sum(parts[1:], parts[0])

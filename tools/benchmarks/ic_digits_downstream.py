@@ -18,12 +18,12 @@ from revcol_backbone.analysis.flops import build_on_meta, model_multiply_adds
 ROOT = Path(__file__).parents[2]
 SCENES = ('--train', '320', '--val', '80')
 POINTS = 4  # of a curve
-LEARNING_RATE = 2e-3
+HEAD_WIDTH = 24  # of the segmentor
 PACKAGES = {'detection': 'det', 'segmentation': 'seg'}
 METRICS = {'detection': 'coco/bbox_mAP', 'segmentation': 'mIoU'}
 IMAGE_SIZES = {'detection': 128, 'segmentation': 64}
 BATCH_SIZES = {'detection': 4, 'segmentation': 8}
-STEPS = {'detection': 240, 'segmentation': 600}
+STEPS = {'detection': 240, 'segmentation': 1200}
 
 
 def train_downstream(task: str, form: str, seed: int, folder: Path) -> dict:
@@ -53,7 +53,6 @@ def adapt(config: Config, task: str, data: str) -> None:
     steps = STEPS[task]
     config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     config.train_dataloader.batch_size = BATCH_SIZES[task]
-    config.optim_wrapper.optimizer.lr = LEARNING_RATE
     config.train_cfg = dict(
         type='IterBasedTrainLoop', max_iters=steps, val_interval=steps // POINTS
     )
