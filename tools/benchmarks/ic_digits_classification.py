@@ -15,8 +15,8 @@ from revcol_backbone.ic import ICConv2d, measure_active_shares
 
 WIDTH = 16  # channels of the first stage
 TRAIN_IMAGES, IMAGE_SIZE = 200, 32
-EPOCHS, BATCH_SIZE = 24, 25
-POINTS = 8  # of a curve
+EPOCHS, BATCH_SIZE = 12, 25
+POINTS = 6  # of a curve
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
 
 
@@ -76,6 +76,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 @torch.no_grad()
 def count_multiply_adds(model: nn.Module) -> int:
+    model.eval()
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
     return counter.get_total_flops() // 2

@@ -17,13 +17,12 @@ from revcol_backbone.analysis.flops import build_on_meta, model_multiply_adds
 
 ROOT = Path(__file__).parents[2]
 SCENES = ('--train', '320', '--val', '80')
-POINTS = 4  # of a curve
-HEAD_WIDTH = 24  # of the segmentor
+POINTS = 3  # of a curve
 PACKAGES = {'detection': 'det', 'segmentation': 'seg'}
 METRICS = {'detection': 'coco/bbox_mAP', 'segmentation': 'mIoU'}
 IMAGE_SIZES = {'detection': 128, 'segmentation': 64}
 BATCH_SIZES = {'detection': 4, 'segmentation': 8}
-STEPS = {'detection': 240, 'segmentation': 1200}
+STEPS = {'detection': 120, 'segmentation': 600}
 
 
 def train_downstream(task: str, form: str, seed: int, folder: Path) -> dict:
