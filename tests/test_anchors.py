@@ -96,7 +96,7 @@ def plan(*columns: list[float], anchor_every: int = 4) -> dict:
 
 
 def test_usual_alphas_keep_every_fourth_column_and_one_level_besides() -> None:
-    kept = plan(*[[0.5] * 4] * 8)
+    kept = plan(*[[0.6] * 4] * 8)
     assert all(level.is_whole for level in kept.values())
     assert list(kept) == [(2, 2), *((3, i) for i in range(4)), (6, 2), *((7, i) for i in range(4))]
 
