@@ -41,6 +41,7 @@ from revcol_backbone.mmcv_ops.nms import nms, nms_match, softnms
 from revcol_backbone.mmcv_ops.psamask import psamask_backward, psamask_forward
 from revcol_backbone.mmcv_ops.roi_align import roi_align_backward, roi_align_forward
 from revcol_backbone.mmcv_ops.roi_pool import roi_pool_backward, roi_pool_forward
+from revcol_backbone.mmcv_ops.rotated_boxes import box_iou_rotated, nms_rotated
 
 OPERATORS: dict[str, Callable] = {
     operator.__name__: operator
@@ -49,6 +50,8 @@ OPERATORS: dict[str, Callable] = {
         softnms,
         nms_match,
         bbox_overlaps,
+        box_iou_rotated,
+        nms_rotated,
         roi_align_forward,
         roi_align_backward,
         roi_pool_forward,

@@ -43,6 +43,8 @@ PROVIDED = {
     'deform_roi_pool_forward',
     'deform_roi_pool_backward',
     'bbox_overlaps',
+    'box_iou_rotated',
+    'nms_rotated',
 }
 INFORMATION = {'get_compiler_version', 'get_compiling_cuda_version'}
 

@@ -328,6 +328,17 @@ def test_bbox_overlaps(kernels, mode, aligned, offset):
     assert_equal(found, expected, 1e-5)
 
 
+@pytest.mark.parametrize('mode', [0, 1])
+def test_box_iou_rotated(kernels, mode):
+    # Without sides that coincide, where the kernel loses corners of the intersection.
+    first, second = (10 * torch.rand(40, 5, dtype=torch.double) for _ in range(2))
+    second[:4] = first[:4]
+    found, expected = zeros(1600), zeros(1600)
+    OPERATORS['box_iou_rotated'](first, second, found, mode, aligned=False)
+    kernels('box_iou_rotated', 40, 40, first, second, expected, mode)
+    assert_equal(found, expected)
+
+
 @pytest.mark.parametrize('weighted', [True, False])
 @pytest.mark.parametrize('gamma', [0.5, 2.0])
 def test_sigmoid_focal_loss(kernels, gamma, weighted):

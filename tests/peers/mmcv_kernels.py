@@ -30,6 +30,7 @@ HEADERS = (
 )
 KERNELS = {
     'bbox_overlaps': 'bbox_overlaps_cuda_kernel',
+    'box_iou_rotated': 'box_iou_rotated',
     'carafe': 'carafe_naive_forward_cuda_kernel',
     'carafe_backward': 'carafe_naive_backward_cuda_kernel',
     'deform_im2col': 'deformable_im2col_gpu_kernel',
@@ -79,6 +80,16 @@ static const struct { unsigned x, y, z; } blockIdx = {0, 0, 0}, threadIdx = {0, 
 static const struct { unsigned x, y, z; } gridDim = {1, 1, 1}, blockDim = {1, 1, 1};
 template <typename T> void atomicAdd(T* sum, T value) { *sum += value; }
 """
+# What mmcv's kernels of rotated boxes call, and would call with single precision.
+ROTATED_BOXES = """
+#include "box_iou_rotated_utils.hpp"
+template <typename T>
+void box_iou_rotated(int rows, int columns, const T* first, const T* second, T* found, int mode) {
+    for (int i = 0; i < rows * columns; ++i)
+        found[i] =
+            single_box_iou_rotated<T>(first + 5 * (i / columns), second + 5 * (i % columns), mode);
+}
+"""
 
 
 class Kernels:
@@ -112,10 +123,11 @@ def build(source: Path, folder: Path) -> Kernels:
         f'auto* peer_{name} = &{kernel}<double>;\n' for name, kernel in KERNELS.items()
     )
     code = folder / 'kernels.cpp'
-    code.write_text(f'#include "cuda.h"\n{includes}extern "C" {{\n{pointers}}}\n')
+    code.write_text(f'#include "cuda.h"\n{includes}{ROTATED_BOXES}extern "C" {{\n{pointers}}}\n')
     library = folder / 'kernels.so'
     command = ['g++', '-std=c++17', '-O1', '-w', '-shared', '-fPIC', f'-I{folder}']
-    command += [f'-I{source}/mmcv/ops/csrc/common/cuda', str(code), '-o', str(library)]
+    common = source / 'mmcv/ops/csrc/common'
+    command += [f'-I{common}', f'-I{common}/cuda', str(code), '-o', str(library)]
     subprocess.run(command, check=True)
     return Kernels(library)
 
