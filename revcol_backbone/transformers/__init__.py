@@ -1,0 +1,1 @@
+"""Reversible columns of transformer blocks."""
