@@ -2,7 +2,7 @@
 
 Importing this package, as configs do by ``custom_imports``, has these effects, and no others:
 
-- ``type='RevCol'`` (:class:`RevCol`), ``type='PortableAmpOptimWrapper'``,
+- ``type='RevCol'`` (:class:`RevCol`), ``type='RevColViT'``, ``type='PortableAmpOptimWrapper'``,
   ``constructor='RevColLayerDecayOptimWrapperConstructor'``, the strategy
   ``type='RevColFSDPStrategy'`` and the hooks ``type='AtomicCheckpointHook'``,
   ``type='ColumnMonitorHook'``, ``type='ExactResumeHook'``, ``type='FineTunedCheckpointHook'``,
@@ -43,6 +43,7 @@ from revcol_backbone.engine.non_finite_hook import NonFiniteLossHook
 from revcol_backbone.engine.termination import TerminationHook
 from revcol_backbone.revcol import RevCol
 from revcol_backbone.reversible_columns import ReversibleColumns
+from revcol_backbone.transformers.revcol_vit import RevColViT
 from revcol_backbone.variants import VARIANTS, Architecture
 from revcol_backbone.version import __version__
 
@@ -64,6 +65,7 @@ __all__ = [
     'RevCol',
     'RevColFSDPStrategy',
     'RevColLayerDecayOptimWrapperConstructor',
+    'RevColViT',
     'ReversibleColumns',
     'SwitchToDeployHook',
     'TerminationHook',

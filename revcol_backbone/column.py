@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from revcol_backbone.shortcut import ALPHA_INIT, add_shortcut, check_alpha
+from revcol_backbone.shortcut import ALPHA_INIT, add_shortcut, leave_out_shortcut
 
 Features = tuple[Tensor, ...]
 Keep = Sequence[Sequence[Tensor | None]] | None
@@ -93,10 +93,8 @@ class Column(nn.Module):
             below = level(below, above, keep[index] if keep else None, *constants)
             if previous is not None:
                 below = add_shortcut(below, alpha, previous[index])
-            elif torch.is_grad_enabled() and alpha.requires_grad and not torch.jit.is_tracing():
-                # Data-parallel training wants every parameter in the graph.
-                check_alpha(alpha, below)
-                below = below + 0 * alpha
+            else:
+                below = leave_out_shortcut(below, alpha)
             outputs.append(below)
         return tuple(outputs)
 

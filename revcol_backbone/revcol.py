@@ -7,7 +7,6 @@ from functools import partial
 from itertools import islice
 
 import torch
-from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -17,11 +16,10 @@ from revcol_backbone.argument_checks import (
     check_integer,
     drop_path_rates,
 )
-from revcol_backbone.checkpoints.pretrained import load_pretrained
 from revcol_backbone.column import Column
+from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.level import Block, ChannelsFirstLayerNorm, Level
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
-from revcol_backbone.reversible_columns import ReversibleColumns
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 
 DEFAULT_KERNEL_SIZE = 3
@@ -30,7 +28,7 @@ INIT_STD = 0.02
 
 
 @MODELS.register_module()
-class RevCol(ReversibleColumns, BaseModule):
+class RevCol(ColumnsBackbone):
     """Reversible Column Network, arXiv 2212.11696, as a backbone.
 
     Args:
@@ -149,35 +147,6 @@ class RevCol(ReversibleColumns, BaseModule):
         for index, count in enumerate(self.arch.needed_levels(highest + 1)):
             getattr(self, f'subnet{index}').remove_levels(count)
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Layer id of a parameter and the number of ids, as mmpretrain's layer decay asks for them.
-
-        Args:
-            param_name: The parameter's name in the whole model. Those of heads have the last id.
-            prefix: What the names of the backbone's parameters begin with.
-        """
-        heads = sum(self.arch.layers) + self.columns
-        layer = None
-        if param_name.startswith(prefix):
-            layer = self.arch.layer_id(param_name.removeprefix(prefix))
-        return heads if layer is None else layer, heads + 1
-
-    def init_weights(self) -> None:
-        """Load the checkpoint of ``init_cfg``; without one the initial weights stay."""
-        given = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
-        pretrained = [cfg for cfg in given if cfg.get('type') == 'Pretrained']
-        if not pretrained:
-            super().init_weights()
-            return
-        if not all(cfg.get('checkpoint') for cfg in pretrained):
-            raise ValueError(
-                f'RevCol init_cfg={self.init_cfg!r} names no file; add checkpoint=FILE_OR_URL.'
-            )
-        initialize(self, [cfg for cfg in given if cfg not in pretrained])
-        for cfg in pretrained:
-            load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
-        self._is_init = True
-
     def _freeze_unneeded_levels(self) -> None:
         # Data-parallel training waits for the gradient of everything that is trained.
         for index, count in enumerate(self.arch.needed_levels(max(self.out_indices) + 1)):
@@ -203,7 +172,7 @@ def _make_column(
 
 def initialize_weights(module: nn.Module) -> None:
     """Draw a convolution's or linear layer's weights; other modules stay. For ``Module.apply``."""
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=INIT_STD)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from revcol_backbone.anchors import AlphaReading
 from revcol_backbone.column import Column, Features, Keep
 from revcol_backbone.recomputation import has_other_hooks, watching_hooks, why_not_repeatable
-from revcol_backbone.shortcut import add_shortcut
+from revcol_backbone.shortcut import add_shortcut, leave_out_shortcut
 from revcol_backbone.stretch import Stretch
 from revcol_backbone.walk_back import WalkBack
 
@@ -128,7 +128,9 @@ class _Undone(torch.autograd.Function):
             for index, alpha in enumerate(stretch.alphas[position]):
                 arguments = stretch.arguments(position, index, below, previous)
                 below = stretch.calls[position, index].run(*arguments)
-                if previous is not None:
+                if previous is None:
+                    below = leave_out_shortcut(below, alpha)
+                else:
                     below = add_shortcut(below, alpha, previous[index])
                 features.append(below)
             for hook in watching_hooks(stretch.columns[position]):

@@ -25,6 +25,20 @@ def add_shortcut(fused: Tensor, alpha: Tensor, previous: Tensor) -> Tensor:
     return fused + bounded_alpha(alpha) * previous
 
 
+def leave_out_shortcut(fused: Tensor, alpha: Tensor) -> Tensor:
+    """The equation in the first column: F[l,1](.) alone, in the precision of the columns after.
+
+    Raises:
+        ValueError: Alpha is not of the level's shape.
+    """
+    if not torch.jit.is_tracing():
+        check_alpha(alpha, fused)
+        if torch.is_grad_enabled() and alpha.requires_grad:
+            # Data-parallel training wants every parameter in the graph.
+            return fused + 0 * alpha
+    return fused.to(torch.promote_types(fused.dtype, alpha.dtype))
+
+
 def invert_shortcut(output: Tensor, fused: Tensor, alpha: Tensor) -> Tensor:
     """Its inverse: c[l,i-1] from c[l,i], F[l,i](.) and alpha."""
     return (output - fused).div_(bounded_alpha(alpha))

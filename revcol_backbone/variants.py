@@ -53,13 +53,21 @@ class Architecture:
         Returns:
             The id, or ``None`` for a name that is not part of RevCol's published layout.
         """
-        if name.startswith('stem.'):
-            return 0
-        match = _COLUMN_PARAMETER.match(name)
-        if match is None:
-            return None
-        level, block = int(match['level'] or 0), int(match['block'] or 0)
-        return 1 + int(match['column']) + sum(self.layers[:level]) + block
+        return layer_id(name, self.layers)
+
+
+def layer_id(name: str, layers: Sequence[int]) -> int | None:
+    """Layer id of a parameter of columns with ``layers`` blocks in their levels.
+
+    See :meth:`Architecture.layer_id`; names without ``blocks`` and ``fusion`` are of no layer.
+    """
+    if name.startswith('stem.'):
+        return 0
+    match = _COLUMN_PARAMETER.match(name)
+    if match is None:
+        return None
+    level, block = int(match['level'] or 0), int(match['block'] or 0)
+    return 1 + int(match['column']) + sum(layers[:level]) + block
 
 
 # Paper, table 7 (T to XL) and section 4 (H).

@@ -9,7 +9,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-from revcol_backbone.revcol import RevCol
+from revcol_backbone.columns_backbone import ColumnsBackbone
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -19,8 +19,8 @@ class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     With D blocks in a column and N columns, a parameter with layer id ``i`` (see
     :meth:`.Architecture.layer_id`) learns at ``lr * decay_rate ** (D + N - i)``; D and N are read
     off the model. Parameters outside the backbone, and those a subclass adds beyond RevCol's
-    published layout, have the id D + N and learn at ``lr``. 1-D parameters, biases and RevCol's
-    ``alpha`` get no weight decay.
+    published layout, have the id D + N and learn at ``lr``. 1-D parameters, biases, position
+    embeddings and RevCol's ``alpha`` get no weight decay.
 
     Frozen parameters are in no group; a parameter shared under several names is taken once.
 
@@ -64,7 +64,7 @@ class RevColLayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 continue
             id_, distance = layers.get(parameter, (None, 0))
             is_alpha = id_ is not None and name.rpartition('.')[2].startswith('alpha')
-            decays = parameter.ndim > 1 and not name.endswith('bias')
+            decays = parameter.ndim > 1 and not name.endswith(('bias', 'position_embedding'))
             decays = decays and not (is_alpha and not self.paramwise_cfg.get('decay_alpha', False))
             # At a rate of 1 all layers learn alike and share a group.
             key = (0 if self.paramwise_cfg['decay_rate'] == 1 else distance, decays)
@@ -111,7 +111,7 @@ class _Group:
 
 def _backbone_layers(model: nn.Module) -> dict[nn.Parameter, tuple[int, int]]:
     """For every backbone parameter its layer id and its distance D + N - id from the heads."""
-    backbones = [module for module in model.modules() if isinstance(module, RevCol)]
+    backbones = [module for module in model.modules() if isinstance(module, ColumnsBackbone)]
     if not backbones:
         raise ValueError(
             f'RevColLayerDecayOptimWrapperConstructor found no RevCol in {type(model).__name__}; '
