@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -17,7 +18,7 @@ from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.reversible_columns import ReversibleColumns
 
 
-def columns_of(model: str, columns: int = 4, **arguments: object) -> TimmColumns:
+def columns_of(model: str, columns: int = 4, **arguments: Any) -> TimmColumns:
     """Build reversible columns from a timm model's own stages; arguments of :class:`TimmColumns`.
 
     Example:
@@ -68,7 +69,7 @@ class TimmColumns(ReversibleColumns, BaseModule):
         anchor_every: int = DEFAULT_ANCHOR_EVERY,
         frozen_columns: int = -1,
         init_cfg: dict | list[dict] | None = None,
-        **arguments: object,
+        **arguments: Any,
     ) -> None:
         check_integer(type(self).__name__, 'columns', columns, 1)
         if arguments.get('pretrained'):
@@ -89,7 +90,7 @@ class TimmColumns(ReversibleColumns, BaseModule):
         self.channels, self.strides = first.channels[1:], first.strides
         self._channels_last = first.channels_last
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Compute the four levels of the last column.
 
         Args:

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -38,7 +39,7 @@ class Stages:
     channels_last: bool
 
 
-def split_stages(name: str, **arguments: object) -> Stages:
+def split_stages(name: str, **arguments: Any) -> Stages:
     """Create a timm model with new weights and take it apart.
 
     The parts are run one after another on one image and compared with the model's own features,
@@ -72,7 +73,7 @@ def split_stages(name: str, **arguments: object) -> Stages:
     return Stages(parts[0], tuple(parts[1:]), widths, strides, channels_last)
 
 
-def _create(name: str, arguments: dict[str, object]) -> nn.Module:
+def _create(name: str, arguments: Mapping[str, Any]) -> Any:
     if not timm.is_model(name):
         close = difflib.get_close_matches(str(name), timm.list_models(), n=3)
         hint = f'did you mean {" or ".join(close)}?' if close else 'see timm.list_models().'
@@ -80,9 +81,7 @@ def _create(name: str, arguments: dict[str, object]) -> nn.Module:
     return timm.create_model(name, num_classes=0, **arguments)
 
 
-def _last_features(
-    name: str, model: nn.Module
-) -> tuple[list[str], tuple[int, ...], tuple[int, ...]]:
+def _last_features(name: str, model: Any) -> tuple[list[str], tuple[int, ...], tuple[int, ...]]:
     """Module names, widths and strides of the four coarsest features that timm lists."""
     info = getattr(model, 'feature_info', None) or []
     entries = info.get_dicts() if hasattr(info, 'get_dicts') else list(info)
@@ -131,9 +130,9 @@ def _units(module: nn.Module, prefix: str, names: set[str]) -> Iterator[tuple[st
             yield path, child
 
 
-def _own_features(name: str, model: nn.Module, names: Sequence[str], image: Tensor) -> list[Tensor]:
+def _own_features(name: str, model: Any, names: Sequence[str], image: Tensor) -> list[Tensor]:
     """What the named modules give when the model itself runs on an image."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     handles = [
         model.get_submodule(path).register_forward_hook(
             lambda _, __, output, path=path: found.update({path: output})
@@ -191,7 +190,7 @@ def _is_channels_last(
     name: str,
     features: Sequence[Tensor],
     channels: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[int, ...]],
 ) -> bool:
     """Where the channels are, from the shapes of features of one image."""
     shapes = [tuple(feature.shape) for feature in features]
@@ -205,7 +204,7 @@ def _is_channels_last(
     )
 
 
-def _probe_image(model: nn.Module, arguments: Mapping[str, object]) -> Tensor:
+def _probe_image(model: Any, arguments: Mapping[str, Any]) -> Tensor:
     """An image of the size that the model is built for, or of a small one if it takes any."""
     config = model.pretrained_cfg
     size = config['input_size'][-1] if config.get('fixed_input_size') else PROBE_SIZE

@@ -66,8 +66,8 @@ class SwinColumns(ReversibleColumns, BaseModule):
                 f'{owner} head_dim={head_dim} does not divide the widths {arch.channels}; give a '
                 'common divisor.'
             )
-        rates = iter(drop_path_rates(owner, drop_path_rate, sum(arch.layers)))
-        rates = [list(itertools.islice(rates, count)) for count in arch.layers]
+        rising = iter(drop_path_rates(owner, drop_path_rate, sum(arch.layers)))
+        rates = [list(itertools.islice(rising, count)) for count in arch.layers]
         stem = nn.Sequential(
             nn.Conv2d(in_channels, arch.channels[0], kernel_size=4, stride=4),
             ChannelsFirstLayerNorm(arch.channels[0]),
@@ -95,7 +95,7 @@ class SwinColumns(ReversibleColumns, BaseModule):
         )
         self.arch, self.in_channels = arch, in_channels
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Compute the four levels of the last column.
 
         Args:

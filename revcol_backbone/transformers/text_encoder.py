@@ -73,7 +73,7 @@ class TextEncoder(ReversibleColumns):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         src: Tensor,
         mask: Tensor | None = None,
