@@ -29,6 +29,24 @@ def tiny_config(path: str) -> Config:
     return config
 
 
+def tiny_vit_config(path: str) -> Config:
+    """A shrunk copy of a config with a RevCol-ViT."""
+    config = load_config(path)
+    backbone = config.model.backbone
+    config.model.backbone = dict(type='RevCol', arch='tiny')
+    shrink(config)
+    width = 32
+    arch = dict(width=width, layers=(1, 1, 1, 1), heads=2, columns=2)
+    config.model.backbone = {**backbone, 'arch': arch}
+    widths = [width // 4, width // 2, width, width]
+    if 'neck' in config.model and config.model.neck:
+        config.model.neck.in_channels = widths
+    else:
+        config.model.decode_head.in_channels = widths
+        config.model.auxiliary_head.in_channels = width
+    return config
+
+
 def write_config(path: str, file: Path) -> Path:
     """Write a shrunk copy of a config of this project, with all its classes, to ``file``."""
     tiny_config(path).dump(file)

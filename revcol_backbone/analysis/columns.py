@@ -10,16 +10,17 @@ from torch import nn
 from revcol_backbone.column import Column, Features
 from revcol_backbone.deploy import DeployedColumn
 from revcol_backbone.recomputation import only_watches
-from revcol_backbone.revcol import RevCol
+from revcol_backbone.reversible_columns import ReversibleColumns
 
 
-def find_revcols(model: nn.Module) -> dict[str, RevCol]:
-    """Every RevCol in a model by its name there; that of a bare backbone is ``''``."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, RevCol)}
+def find_revcols(model: nn.Module) -> dict[str, ReversibleColumns]:
+    """Every network of columns in a model by its name there; that of a bare one is ``''``."""
+    kind = ReversibleColumns
+    return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
 def watch_columns(
-    revcol: RevCol, see: Callable[[int, Column | DeployedColumn, Features], None]
+    revcol: ReversibleColumns, see: Callable[[int, Column | DeployedColumn, Features], None]
 ) -> AbstractContextManager:
     """Call a function after each column of each forward pass in this context.
 
@@ -29,7 +30,7 @@ def watch_columns(
 
     Args:
         revcol: The network.
-        see: Takes the column's index, the column and its four levels, which it must not change.
+        see: Takes the column's index, the column and its levels, which it must not change.
 
     Example:
         >>> def show(index, column, levels):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 
-from revcol_backbone.revcol import RevCol
+Network = TypeVar('Network', bound=nn.Module)
 
 
-def randomize_like_trained(model: RevCol) -> RevCol:
+def randomize_like_trained(model: Network) -> Network:
     """Draw weights with the spread of a trained network, alpha between 0.2 and 1, in place."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,7 +1,8 @@
-"""Columns against training memory, step time and gradient error, for every way to train RevCol.
+"""Columns against training memory, step time and gradient error, for every way to train columns.
 
     python tools/benchmarks/memory.py
     python tools/benchmarks/memory.py --columns 16 --modes plain anchor_0 anchor_4 --rounds 3
+    python tools/benchmarks/memory.py --model revcol_vit_s --columns 4 8 --rounds 1
     python tools/benchmarks/memory.py --fit
 
 Memory is the peak of one training step beyond the parameters' gradients: the exact bytes of live
@@ -15,7 +16,7 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,13 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from revcol_backbone import VARIANTS, RevCol
+from revcol_backbone import VARIANTS, RevCol, RevColViT, ReversibleColumns
 from revcol_backbone.analysis.fixtures import randomize_like_trained
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
+from revcol_backbone.column import Features
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.transformers.vit_variants import VIT_VARIANTS
 
 matplotlib.use('agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -42,6 +45,12 @@ MODES = ('plain', 'checkpoint', 'anchor_1', 'anchor_2', 'anchor_4', 'anchor_8', 
 STATE_BYTES = 12
 GPU_SIZES = (24, 48, 80)
 FIT_INPUTS = {'detection, 1344 x 800': (800, 1344), 'segmentation, 640 x 640': (640, 640)}
+
+# Networks of a given number of columns, beside RevCol of given widths.
+NETWORKS: dict[str, Callable[[int], ReversibleColumns]] = {
+    'revcol_vit_s': lambda n: RevColViT({**vars(VIT_VARIANTS['small']), 'columns': n}),
+    'revcol_vit_b': lambda n: RevColViT({**vars(VIT_VARIANTS['base']), 'columns': n}),
+}
 
 
 @dataclass
@@ -79,8 +88,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure_columns(columns: int, arguments: argparse.Namespace) -> list[Measurement]:
     """Train one step in every mode, in turns, on the same weights and image."""
-    arch = {'channels': arguments.channels, 'layers': arguments.layers, 'columns': columns}
-    model = randomize_like_trained(RevCol(arch)).to(arguments.device)
+    if arguments.model in NETWORKS:
+        model = NETWORKS[arguments.model](columns)
+    else:
+        arch = {'channels': arguments.channels, 'layers': arguments.layers, 'columns': columns}
+        model = RevCol(arch)
+    model = randomize_like_trained(model).to(arguments.device)
     if arguments.alpha is not None:
         for name, parameter in model.named_parameters():
             if '.alpha' in name:
@@ -108,26 +121,37 @@ def measure_columns(columns: int, arguments: argparse.Namespace) -> list[Measure
     ]
 
 
-def train_step(model: RevCol, mode: str, image: Tensor) -> None:
+def train_step(model: ReversibleColumns, mode: str, image: Tensor) -> None:
     model.zero_grad(set_to_none=True)
     sum(output.square().mean() for output in run(model, mode, image)).backward()
 
 
-def run(model: RevCol, mode: str, image: Tensor) -> tuple[Tensor, ...]:
+def run(model: ReversibleColumns, mode: str, image: Tensor) -> tuple[Tensor, ...]:
     """The forward pass: 'plain', 'checkpoint' (PyTorch's, a column each) or 'anchor_N'."""
     model.save_memory = mode.startswith('anchor_')
     if model.save_memory:
         model.anchor_every = int(mode.removeprefix('anchor_'))
     if mode != 'checkpoint':
         return model(image)
-    stem, features = model.stem(image), None
+    model.run_columns = functools.partial(checkpoint_columns, model)
+    try:
+        return model(image)
+    finally:
+        del model.run_columns
+
+
+def checkpoint_columns(
+    model: ReversibleColumns, stem: Tensor, constants: Sequence[object] = ()
+) -> list[Features]:
+    """Run the columns in place of the network's own method."""
+    features = None
     for index in range(model.columns):
         column = getattr(model, f'subnet{index}')
-        features = checkpoint(column, stem, features, use_reentrant=False)
-    return features
+        features = checkpoint(column, stem, features, constants=constants, use_reentrant=False)
+    return [features]
 
 
-def peak_bytes(model: RevCol, mode: str, image: Tensor) -> int:
+def peak_bytes(model: ReversibleColumns, mode: str, image: Tensor) -> int:
     """Peak memory of one step, without parameters, their gradients and the image."""
     if image.device.type == 'cuda':
         model.zero_grad(set_to_none=True)
@@ -249,6 +273,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument('--model', choices=['revcol', *NETWORKS], default='revcol')
     parser.add_argument('--columns', type=int, nargs='+', default=[4, 8, 12, 16])
     parser.add_argument('--modes', nargs='+', choices=MODES, default=MODES)
     parser.add_argument('--channels', type=int, nargs=4, default=tiny.channels)

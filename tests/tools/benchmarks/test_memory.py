@@ -30,3 +30,15 @@ def test_it_writes_a_table_json_and_a_plot(tmp_path: Path) -> None:
     assert 0 < found[4, 'anchor_0']['gradient_error'] < 1e-4
     assert found[4, 'checkpoint']['gradient_error'] < 1e-6
     assert (tmp_path / 'out/memory.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.slow
+def test_columns_of_other_networks_are_measured(tmp_path: Path) -> None:
+    arguments = '--model revcol_vit_s --columns 1 2 --rounds 1 --size 32 32 --device cpu --out out'
+    command = [sys.executable, str(TOOL), *arguments.split(), '--modes', 'checkpoint', 'anchor_0']
+    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    content = json.loads((tmp_path / 'out/memory.json').read_text())
+    assert content['settings']['model'] == 'revcol_vit_s'
+    errors = {row['mode']: row['gradient_error'] for row in content['results']}
+    assert errors.keys() == {'plain', 'checkpoint', 'anchor_0'}
+    assert max(errors.values()) < 1e-4
