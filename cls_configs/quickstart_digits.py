@@ -15,7 +15,7 @@ model = dict(
 train_dataloader = _base_.train_dataloader
 val_dataloader = _base_.val_dataloader
 for split, dataloader in (('train', train_dataloader), ('val', val_dataloader)):
-    dataloader.update(batch_size=64, num_workers=0, persistent_workers=False)
+    dataloader.update(batch_size=32, num_workers=0, persistent_workers=False)
     pipeline = dataloader.dataset.pipeline
     dataloader.dataset = dict(
         type='CustomDataset', data_root='data/digit_crops', data_prefix=split, pipeline=pipeline
@@ -28,7 +28,7 @@ train_dataloader.dataset.pipeline[1].update(
 test_dataloader = val_dataloader
 del split, dataloader, pipeline
 
-max_epochs = 4
+max_epochs = 3
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 optim_wrapper = dict(
     type='OptimWrapper',

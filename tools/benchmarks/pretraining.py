@@ -1,15 +1,16 @@
 """What pre-training on crops of digits brings to the quickstart's detector and segmentor.
 
     python tools/benchmarks/pretraining.py
-    python tools/benchmarks/pretraining.py --seeds 0 --steps 160
+    python tools/benchmarks/pretraining.py --seeds 0
 
-Trains one RevCol on the crops with intermediate supervision and one without, then detectors and
-segmentors from each of them and from scratch, on a few images: the same data, steps, constant
-learning rate and seeds, so that every point of a curve is what a training of so many steps reaches.
-From scratch the layer scales learn 50 times as fast, as in the quickstart, because they start at
-1e-6; that would destroy trained ones. The crops come from scenes and digits that the validation
-images do not have. Finished trainings are kept: run again, it resumes. Writes a table and a
-picture.
+Trains cls_configs/quickstart_digits.py on crops, with intermediate supervision and without, then
+detectors and segmentors from each of them and from scratch: the same few images, steps, seeds and
+learning rate, constant after the warm-up, so that every point of a curve is what a training of so
+many steps reaches. Each start has its own rule for the backbone's learning rate: pre-trained ones
+layer decay, as the published fine-tuning, and those from scratch layer scales that learn 50 times
+as fast, as in the quickstart, because they start at 1e-6. The crops are of scenes and digits that
+the validation images do not have. Finished trainings are kept: run again, it resumes. Writes a
+table and a picture.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
+
 from revcol_backbone.checkpoints.writing import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,12 +35,13 @@ STARTS = ('from scratch', 'pre-trained', 'pre-trained without supervision')
 TASKS = {'detection': 'coco/bbox_mAP', 'segmentation': 'mIoU'}
 EVALUATIONS = 4  # points of a curve
 TRAIN_IMAGES, VAL_IMAGES = 100, 80
+STEPS = {'detection': 160, 'segmentation': 160}
 LEARNING_RATES = {'detection': 1e-3, 'segmentation': 2e-3}
-EPOCHS = 4  # of cls_configs/quickstart_digits.py
+LAYER_DECAY = 0.8
+PRETRAINING = ROOT / 'cls_configs/quickstart_digits.py'
 
-COLUMNS = 'model = dict(backbone=dict(arch=dict(columns=4), save_memory=False{init}))\n'
-PRETRAINED = ", init_cfg=dict(_delete_=True, type='Pretrained', checkpoint={checkpoint!r})"
-DOWNSTREAM = """
+COLUMNS = 'model = dict(backbone=dict(arch=dict(columns=4), save_memory=False))\n'
+SETTINGS = """
 train_cfg = dict(
     _delete_=True, type='IterBasedTrainLoop', max_iters={steps}, val_interval={steps} // {points}
 )
@@ -46,7 +50,7 @@ optim_wrapper = _base_.optim_wrapper
 optim_wrapper.optimizer.lr = {lr}
 val_cfg = dict(type='ValLoop')
 val_dataloader = _base_.test_dataloader
-val_dataloader.dataset.indices = {images}
+val_dataloader.dataset.indices = {val_images}
 val_evaluator = _base_.test_evaluator
 train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True), dataset=dict(indices={train_images})
@@ -58,10 +62,14 @@ default_hooks = dict(
 )
 randomness = dict(seed={seed})
 """
-AWAKE = 'optim_wrapper.paramwise_cfg.custom_keys.gamma.lr_mult = 1.0\n'
 DETECTION = """
 val_dataloader.dataset.ann_file = {annotations!r}
 val_evaluator.update(ann_file={annotations!r}, metric='bbox')
+"""
+PRETRAINED = """
+model['backbone']['init_cfg'] = dict(_delete_=True, type='Pretrained', checkpoint={checkpoint!r})
+optim_wrapper.constructor = 'RevColLayerDecayOptimWrapperConstructor'
+optim_wrapper.paramwise_cfg = dict(_delete_=True, decay_rate={decay})
 """
 
 
@@ -109,20 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     annotations = out / f'instances_val_{VAL_IMAGES}.json'
     write_subset(ROOT / 'data/digits/annotations/instances_val.json', annotations)
     pretraining = {
-        start: Training(
-            out / start.replace(' ', '_'),
-            'mmpretrain',
-            f"_base_ = '{ROOT}/cls_configs/quickstart_digits.py'\n"
-            f'model = dict(save_memory=False, intermediate_supervision={"without" not in start})\n'
-            'custom_hooks = []\n',
-        )
+        start: Training(out / start.replace(' ', '_'), 'mmpretrain', pretraining_config(start))
         for start in STARTS[1:]
     }
     downstream = {
         (task, start, seed): Training(
             out / f'{task}_{start.replace(" ", "_")}_{seed}',
             'mmdet' if task == 'detection' else 'mmseg',
-            downstream_config(task, pretraining.get(start), seed, args.steps, annotations),
+            downstream_config(task, pretraining.get(start), seed, annotations),
         )
         for seed in args.seeds
         for start in STARTS
@@ -132,42 +134,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
         list(pool.map(Training.run, pretraining.values()))
         list(pool.map(Training.run, downstream.values()))
     curves = {key: training.curve(TASKS[key[0]]) for key, training in downstream.items()}
-    curves = {
-        key: [100 * v if key[0] == 'detection' else v for v in c] for key, c in curves.items()
-    }
-    text = table(curves, args.steps)
+    text = table(curves)
     text += ''.join(
         f'\nTop-1 on crops of validation scenes, {start}: {training.curve("accuracy/top1")[-1]:.1f}'
         for start, training in pretraining.items()
     )
     print(text)
     write_atomically(out / 'results.md', lambda path: path.write_text(text + '\n'))
-    draw(curves, args.steps, out / 'curves.png')
+    draw(curves, out / 'curves.png')
 
 
-def downstream_config(
-    task: str, pretraining: Training | None, seed: int, steps: int, annotations: Path
-) -> str:
+def pretraining_config(start: str) -> str:
+    """The quickstart's pre-training, with intermediate supervision or without."""
+    return (
+        f"_base_ = '{PRETRAINING}'\n"
+        f'model = dict(save_memory=False, intermediate_supervision={"without" not in start})\n'
+    )
+
+
+def downstream_config(task: str, pretraining: Training | None, seed: int, annotations: Path) -> str:
     """The quickstart's config with four columns, from scratch or from a pre-training."""
     base = 'det_configs/quickstart_cascade.py'
     if task == 'segmentation':
         base = 'seg_configs/quickstart_upernet.py'
-    init = awake = ''
-    if pretraining is not None:
-        folder = pretraining.folder / 'run'
-        init = PRETRAINED.format(checkpoint=str(folder / f'epoch_{EPOCHS}.pth'))
-        awake = AWAKE
-    settings = DOWNSTREAM.format(
-        steps=steps,
+    config = f"_base_ = '{ROOT / base}'\n{COLUMNS}"
+    config += SETTINGS.format(
+        steps=STEPS[task],
         points=EVALUATIONS,
         lr=LEARNING_RATES[task],
-        images=VAL_IMAGES,
+        val_images=VAL_IMAGES,
         train_images=TRAIN_IMAGES,
         seed=seed,
     )
     if task == 'detection':
-        settings += DETECTION.format(annotations=str(annotations))
-    return f"_base_ = '{ROOT / base}'\n{COLUMNS.format(init=init)}{settings}{awake}"
+        config += DETECTION.format(annotations=str(annotations))
+    if pretraining is not None:
+        last = f'epoch_{Config.fromfile(PRETRAINING).max_epochs}.pth'
+        checkpoint = str(pretraining.folder / 'run' / last)
+        config += PRETRAINED.format(checkpoint=checkpoint, decay=LAYER_DECAY)
+    return config
 
 
 def write_subset(source: Path, target: Path) -> None:
@@ -180,13 +185,14 @@ def write_subset(source: Path, target: Path) -> None:
     target.write_text(json.dumps(content))
 
 
-def table(curves: dict[tuple, list[float]], steps: int) -> str:
+def table(curves: dict[tuple, list[float]]) -> str:
     """Mean and range over the seeds after half of the steps and after all."""
-    lines = [
-        f'| start | box AP, {steps // 2} steps | {steps} steps '
-        f'| mIoU, {steps // 2} steps | {steps} steps |',
-        '|---|---|---|---|---|',
+    heads = [
+        f'{name}, {steps // part} steps'
+        for name, steps in (('box AP', STEPS['detection']), ('mIoU', STEPS['segmentation']))
+        for part in (2, 1)
     ]
+    lines = [f'| start | {" | ".join(heads)} |', '|---' * (len(heads) + 1) + '|']
     for start in STARTS:
         cells = []
         for task in TASKS:
@@ -200,7 +206,7 @@ def table(curves: dict[tuple, list[float]], steps: int) -> str:
     return '\n'.join(lines)
 
 
-def draw(curves: dict[tuple, list[float]], steps: int, path: Path) -> None:
+def draw(curves: dict[tuple, list[float]], path: Path) -> None:
     """Draw every seed's curve thin and the mean bold."""
     import matplotlib
 
@@ -209,7 +215,7 @@ def draw(curves: dict[tuple, list[float]], steps: int, path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(TASKS), figsize=(9, 3.6))
     for axis, (task, label) in zip(axes, zip(TASKS, ('box AP', 'mIoU'), strict=True), strict=True):
-        x = [steps * point // EVALUATIONS for point in range(1, EVALUATIONS + 1)]
+        x = [STEPS[task] * point // EVALUATIONS for point in range(1, EVALUATIONS + 1)]
         for start, color in zip(STARTS, ('#888888', '#1f77b4', '#d9822b'), strict=True):
             runs = [curve for (t, s, _), curve in curves.items() if (t, s) == (task, start)]
             for run in runs:
@@ -231,12 +237,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/pretraining')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument(
-        '--steps',
-        type=int,
-        default=320,
-        help='steps of a detector; a segmentor takes twice as many',
-    )
     parser.add_argument('--jobs', type=int, default=2, help='trainings at a time')
     return parser.parse_args(arguments)
 
