@@ -5,3 +5,4 @@ custom_imports = dict(imports=['revcol_backbone.ic.detection'], allow_failed_imp
 model = dict(
     backbone=dict(_delete_=True, type='ICResNet', depth=18, base_channels=24, norm_eval=False)
 )
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'collision_': dict(decay_mult=0.0)}))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
+from torch.utils._device import DeviceContext
 
 # Bytes of the hidden layer of one chunk: about what the second-level cache of a CPU holds for each
 # thread; on other devices a bound on the memory that the function needs beside its results.
@@ -48,7 +49,7 @@ def apply_block(block: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
     if is_plain and not x.is_meta:  # there is no autocast to ask about on the meta device
         weights = [tensor for module in modules for tensor in (module.weight, module.bias)]
         tensors = (x, *weights, block.gamma)
-        if not torch.overrides.has_torch_function(tensors):
+        if not _is_overridden(tensors):
             return BlockFunction.apply(x, keep, block.norm.eps, *tensors[1:])
     branch = block.dwconv(x).permute(0, 2, 3, 1)
     branch = block.pwconv2(F.gelu(block.pwconv1(block.norm(branch))))
@@ -239,6 +240,17 @@ def _is_transformed() -> bool:
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or _has_any_global_hook()
+    )
+
+
+def _is_overridden(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensor subclasses or modes take torch's functions over.
+
+    ``torch.set_default_device`` is such a mode, too, but changes nothing for given tensors.
+    """
+    modes = torch.overrides._get_current_function_mode_stack()
+    return any(not isinstance(mode, DeviceContext) for mode in modes) or any(
+        type(tensor) not in (Tensor, nn.Parameter) for tensor in tensors
     )
 
 

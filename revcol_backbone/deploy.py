@@ -14,7 +14,8 @@ from revcol_backbone.column import Column, Features
 from revcol_backbone.level import EPSILON, Block, Level
 from revcol_backbone.shortcut import bounded_alpha
 
-# By weight and dtype: in oneDNN's own layout, which no state dict, copy or pickle can hold.
+# By weight and dtype: where it was packed from, a clone that shares this memory, and the weight in
+# oneDNN's own layout, which no state dict, copy or pickle can hold.
 _PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
@@ -116,7 +117,9 @@ class PackedLinear(nn.Linear):
 
     On x86 CPUs oneDNN applies the GELU, or adds the residual, while the matrix product's results
     are still in registers, and reads the weight from a layout of its own. That packed copy is made
-    at the first use in each dtype, costs the weight's memory once more, and goes with the weight.
+    at the first use in each dtype, costs the weight's memory once more, and is made again when
+    the weight changes in any way but through memory that was shared outside of PyTorch (by
+    ``numpy()``) before that first use.
     Elsewhere (other devices, gradients wanted, exporting, tracing) the operations follow one
     another as usual.
 
@@ -152,11 +155,15 @@ class PackedLinear(nn.Linear):
 
 def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     packed = _pack(weight, x.dtype)
+    if packed is None:
+        return F.gelu(F.linear(x, weight.to(x.dtype), bias))
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, 'gelu', [], 'none')
 
 
 def _linear_add(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     packed = _pack(weight, x.dtype)
+    if packed is None:
+        return residual + F.linear(x, weight.to(x.dtype), bias)
     return torch.ops.mkldnn._linear_pointwise.binary(x, residual, packed, bias, 'add')
 
 
@@ -175,21 +182,27 @@ def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 
 
-def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight in oneDNN's layout, packed anew where it has changed."""
-    state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
-    sample = _sample(weight)
+def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The weight in oneDNN's layout, packed anew where it has changed; None if none can be kept.
+
+    Whoever writes to a weight, through ``.data``, a view or NumPy just as well, writes to its
+    storage. That of a packed weight is shared with a copy-on-write clone, so that the first write
+    moves it to other memory, however few elements it changes.
+    """
     by_dtype = _PACKED.setdefault(weight, {})
-    known_state, known_sample, packed = by_dtype.get(dtype, (None, None, None))
-    if known_state != state or not torch.equal(known_sample, sample):
+    known, _, packed = by_dtype.get(dtype, (None, None, None))
+    if known is None or known != _memory_of(weight):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
-        by_dtype[dtype] = (state, sample.clone(), packed)
+        try:
+            clone = weight.detach()._lazy_clone()
+        except RuntimeError:  # memory that is not PyTorch's own, as of a mapped file
+            return None
+        by_dtype[dtype] = (_memory_of(weight), clone, packed)
     return packed
 
 
-def _sample(weight: Tensor) -> Tensor:
-    """Values from all over the weight: writing through ``.data`` leaves its version as it was."""
-    return weight.detach().reshape(-1)[:: min(weight.shape) + 1]
+def _memory_of(weight: Tensor) -> tuple:
+    return torch._C._data_address(weight), weight.storage_offset(), weight.shape, weight.stride()
 
 
 def _fusable_dtype(x: Tensor) -> torch.dtype | None:

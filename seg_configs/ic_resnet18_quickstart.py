@@ -5,3 +5,4 @@ custom_imports = dict(imports=['revcol_backbone.ic.segmentation'], allow_failed_
 model = dict(
     backbone=dict(_delete_=True, type='ICResNet', depth=18, base_channels=24, norm_eval=False)
 )
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'collision_': dict(decay_mult=0.0)}))

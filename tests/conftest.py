@@ -7,9 +7,12 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+
+from tests.device import DEVICE
 
 THOROUGH_EXAMPLES = 20_000
 # `pytest tests/properties --hypothesis-profile thorough` generates twenty times as many cases.
@@ -23,6 +26,23 @@ def _scope() -> Iterator[None]:
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _on_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Make tensors and networks of tests marked ``on_device`` on the device of the tests."""
+    if not request.node.get_closest_marker('on_device'):
+        yield
+        return
+    torch.set_default_device(DEVICE)
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.fixture
+def device() -> torch.device:
+    """The device of the tests."""
+    return DEVICE
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ TOY_ARCHITECTURES = {
 
 def golden_results(name: str) -> dict[str, Tensor]:
     with np.load(DATA / f'{name}.npz') as arrays:
-        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        return {key: _tensor(arrays[key]) for key in arrays.files}
 
 
 def published_variants() -> dict[str, dict]:
@@ -45,13 +45,17 @@ def fill(module: nn.Module) -> nn.Module:
 
 
 def image(shape: tuple[int, ...], name: str = 'image') -> Tensor:
-    return torch.from_numpy(_normal(name, tuple(shape)))
+    return _tensor(_normal(name, tuple(shape)))
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
     scale = expected.abs().max().item()
     difference = (found.double() - expected.double()).abs().max().item()
     return difference / scale if scale else difference
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array).to(torch.get_default_device())
 
 
 def _values(key: str, shape: tuple[int, ...]) -> np.ndarray:

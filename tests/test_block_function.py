@@ -12,7 +12,10 @@ from torch.nn.utils import parametrizations
 from revcol_backbone import block_function
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.level import Block
+from tests.device import DEVICE
 from tests.golden import image
+
+pytestmark = pytest.mark.on_device
 
 KEEPS = {'all': None, 'some': (0.0, 1.25, 2.0), 'none': (0.0, 0.0, 0.0)}
 
@@ -99,7 +102,7 @@ def test_rounding_is_at_most_twice_that_of_the_modules(mode: str) -> None:
     for run in (lambda block, x: block(x), by_modules):
         dtype = torch.bfloat16 if mode == 'bfloat16' else torch.float32
         block, x = make_block(channels=16).to(dtype), x64.detach().to(dtype).requires_grad_()
-        with torch.autocast('cpu', torch.bfloat16, enabled=mode == 'autocast'):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=mode == 'autocast'):
             results = gradients(lambda: run(block, x), block, x)  # noqa: B023
         assert results[0].dtype == dtype
         errors.append(

@@ -10,6 +10,8 @@ from revcol_backbone import RevCol
 from revcol_backbone.shortcut import ALPHA_MIN, add_shortcut, invert_shortcut
 from tests.golden import fill, image
 
+pytestmark = pytest.mark.on_device
+
 SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ from torch import Tensor
 
 from revcol_backbone import RevCol
 from revcol_backbone.deploy import PackedLinear
+from tests.device import DEVICE
 from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
+
+pytestmark = pytest.mark.on_device
 
 SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3, 'long_up': True}
 LINEAR_BOUNDS = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2}
@@ -157,7 +162,7 @@ def test_bfloat16_is_near_float32() -> None:
     model, x = deployed(), image(SIZES[0])
     with torch.no_grad():
         expected = model(x)
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
             autocast = model(x)
         whole = model.bfloat16()(x.bfloat16())
     for output, cast, half in zip(expected, autocast, whole, strict=True):
@@ -201,7 +206,7 @@ def test_linear_gelu_and_add_are_the_plain_operations_after_a_linear_layer(
 
 def test_under_autocast_a_float32_residual_stays_float32() -> None:
     layer, x, residual = linear_layer()
-    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+    with torch.no_grad(), torch.autocast(DEVICE.type, torch.bfloat16):
         hidden, total = layer.gelu(x), layer.add(x, residual)
     assert hidden.dtype == torch.bfloat16
     assert total.dtype == torch.float32
@@ -239,13 +244,61 @@ def test_a_new_weight_is_used_at_once() -> None:
     torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
 
 
-@pytest.mark.parametrize('part', [slice(None), slice(3, 4), (slice(None), slice(5, 6))])
-def test_a_weight_written_through_its_data_is_used_at_once(part: object) -> None:
+WRITES = {
+    'one element through its data': lambda weight: weight.data[3, 4].mul_(2),
+    'all of its data': lambda weight: weight.data.mul_(2),
+    'a view of its data': lambda weight: weight.data.t()[5].zero_(),
+    'NumPy': lambda weight: weight.numpy().__setitem__((1, 2), 7),
+    'NumPy of a detached one': lambda weight: weight.detach().numpy().__setitem__((1, 2), 7),
+    'its storage': lambda weight: weight.untyped_storage().fill_(0),
+    'other data': lambda weight: setattr(weight, 'data', weight.data * 2),
+    'its memory in another order': lambda weight: setattr(
+        weight, 'data', weight.data.as_strided(weight.shape, (1, len(weight)))
+    ),
+}
+
+
+@pytest.mark.parametrize('write', WRITES.values(), ids=WRITES)
+def test_a_weight_written_in_any_way_is_used_at_once(write: Callable[[Tensor], object]) -> None:
     layer, x, residual = linear_layer()
-    layer.gelu(x), layer.add(x, residual)
-    layer.weight.data[part].mul_(2)
+    for _ in range(2):
+        layer.gelu(x), layer.add(x, residual)
+        write(layer.weight)
+        torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
+        torch.testing.assert_close(layer.add(x, residual), residual + layer(x))
+
+
+def test_an_alias_from_before_the_first_use_may_write_any_element_later() -> None:
+    layer, x, _ = linear_layer()
+    alias = layer.weight.data
+    for row, column in itertools.product(range(0, len(alias), 5), range(0, alias.shape[1], 5)):
+        before = layer.gelu(x)
+        alias[row, column] += 1
+        assert not torch.equal(layer.gelu(x), before)
     torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
-    torch.testing.assert_close(layer.add(x, residual), residual + layer(x))
+
+
+def test_reading_a_weight_does_not_pack_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x, residual = linear_layer()
+    layer.gelu(x)
+    with torch.autocast('cpu', torch.bfloat16):
+        layer.gelu(x)
+    monkeypatch.delattr(torch.ops.mkldnn, '_reorder_linear_weight')
+    for _ in range(2):
+        layer(x), layer.state_dict(), layer.weight.sum()
+        layer.gelu(x), layer.add(x, residual)
+        with torch.autocast('cpu', torch.bfloat16):
+            layer.gelu(x)
+
+
+def test_weights_in_a_mapped_file_are_used_as_they_are(tmp_path: Path) -> None:
+    layer, x, residual = linear_layer()
+    torch.save(layer.state_dict(), tmp_path / 'layer.pth')
+    expected = layer.gelu(x), layer.add(x, residual)
+    layer.load_state_dict(torch.load(tmp_path / 'layer.pth', mmap=True), assign=True)
+    torch.testing.assert_close((layer.gelu(x), layer.add(x, residual)), expected)
+    layer.weight.data[3, 4] = 5
+    torch.testing.assert_close(layer.gelu(x), F.gelu(layer(x)))
 
 
 def test_a_new_bias_is_used_at_once() -> None:

@@ -14,6 +14,8 @@ from revcol_backbone.level import Block
 from revcol_backbone.reversible import run_reversibly
 from tests.golden import fill, image
 
+pytestmark = pytest.mark.on_device
+
 ARCH = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 4}
 
 

@@ -14,8 +14,11 @@ from torch import Tensor
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.shortcut import bounded_alpha
 from tests.configs import expected_layer_id
+from tests.device import DEVICE
 from tests.golden import TOY_ARCHITECTURES, fill, golden_results, image, relative_error
 from tests.plain_revcol import plain_revcol
+
+pytestmark = pytest.mark.on_device
 
 SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3}
 TOLERANCE = 1e-6
@@ -242,7 +245,7 @@ def test_meta_device_channels_last_and_no_grad() -> None:
 
 def test_autocast_keeps_the_features_in_float32() -> None:
     model, x = fill(RevCol(SMALL)), image((1, 3, 64, 64))
-    with torch.autocast('cpu', dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         mixed = model(x)
     for output, reference in zip(mixed, model(x), strict=True):
         assert output.dtype == torch.float32

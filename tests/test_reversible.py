@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from revcol_backbone import RevCol
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from tests.device import DEVICE
 from tests.golden import fill, image
+
+pytestmark = pytest.mark.on_device
 
 SMALL = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 5, 'long_up': True}
 TINY_WIDTHS = {'channels': (64, 128, 256, 512), 'layers': (2, 2, 4, 2)}
@@ -80,7 +83,7 @@ def test_autocast_is_recomputed_as_it_was_though_the_backward_pass_is_outside() 
     found = {}
     for save_memory in (False, True):
         model = build(save_memory, 1)
-        with torch.autocast('cpu', dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             outputs = model(image((2, 3, 64, 64)))
         loss(outputs).backward()
         columns = [p for key, p in model.named_parameters() if key.startswith('subnet')]
@@ -93,7 +96,7 @@ def test_autocast_is_recomputed_as_it_was_though_the_backward_pass_is_outside() 
 
 def test_weights_that_plain_training_uses_in_the_same_autocast_keep_their_gradients() -> None:
     model = build(True)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         model(image((1, 3, 32, 32)))
         model.save_memory = False
         outputs = model(image((1, 3, 32, 32)))

@@ -1,4 +1,7 @@
-"""Two gloo processes train the memory-saving backbone to the gradients of one process."""
+"""Two processes train the memory-saving backbone to the gradients of one process.
+
+They talk by NCCL where the tests have two GPUs, and by gloo otherwise.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from revcol_backbone import RevCol
+from tests.device import process_backend, process_device
 from tests.golden import fill, image
 
 ARCH = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3}
@@ -32,6 +36,11 @@ def build(frozen_columns: int = -1) -> RevCol:
     return fill(RevCol(ARCH, **arguments)).double()
 
 
+def own_images(device: torch.device) -> Tensor:
+    """What one process sees of the batch."""
+    return images().chunk(PROCESSES)[dist.get_rank()].to(device)
+
+
 def loss(outputs: tuple[Tensor, ...]) -> Tensor:
     return sum(output.pow(2).mean() for output in outputs)
 
@@ -40,10 +49,10 @@ def images() -> Tensor:
     return image((BATCH, 3, 48, 40)).double()
 
 
-def train_data_parallel(rank: int, frozen_columns: int, parts: int) -> dict[str, Tensor]:
-    model = build(frozen_columns)
+def train_data_parallel(device: torch.device, frozen_columns: int, parts: int) -> dict[str, Tensor]:
+    model = build(frozen_columns).to(device)
     parallel = DistributedDataParallel(model)
-    pieces = images().chunk(PROCESSES)[rank].chunk(parts)
+    pieces = own_images(device).chunk(parts)
     for number, piece in enumerate(pieces):
         is_last = number == len(pieces) - 1
         with contextlib.nullcontext() if is_last else parallel.no_sync():
@@ -51,27 +60,28 @@ def train_data_parallel(rank: int, frozen_columns: int, parts: int) -> dict[str,
     return {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
 
 
-def train_lower_levels(save_memory: bool) -> bool:
+def train_lower_levels(device: torch.device, save_memory: bool) -> bool:
     """Two steps without the top level, which data-parallel training must not wait for."""
-    parallel = DistributedDataParallel(RevCol(ARCH, out_indices=(0, 1), save_memory=save_memory))
+    model = RevCol(ARCH, out_indices=(0, 1), save_memory=save_memory).to(device)
+    parallel = DistributedDataParallel(model)
     for _ in range(2):
-        loss(parallel(images().float())).backward()
+        loss(parallel(own_images(device).float())).backward()
     return True
 
 
-def train_sharded(rank: int, kind: str) -> dict[str, Tensor]:
+def train_sharded(device: torch.device, kind: str) -> dict[str, Tensor]:
     """One step of plain descent; returns the whole parameters after it."""
-    model = build()
+    model = build().to(device)
     if kind == 'fully_shard':
-        sharded = fully_shard(model, mesh=init_device_mesh('cpu', (PROCESSES,)))
+        sharded = fully_shard(model, mesh=init_device_mesh(device.type, (PROCESSES,)))
     else:
         sharded = FullyShardedDataParallel(
             model,
-            device_id=torch.device('cpu'),
+            device_id=device,
             use_orig_params=kind == 'fsdp_original_parameters',
         )
     optimizer = torch.optim.SGD(sharded.parameters(), lr=0.1)
-    loss(sharded(images().chunk(PROCESSES)[rank])).backward()
+    loss(sharded(own_images(device))).backward()
     optimizer.step()
     if kind == 'fully_shard':
         return {key: value.full_tensor() for key, value in sharded.state_dict().items()}
@@ -81,12 +91,18 @@ def train_sharded(rank: int, kind: str) -> dict[str, Tensor]:
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    device = process_device(rank)
+    if device.type == 'cuda':
+        torch.cuda.set_device(device)
     dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=PROCESSES
+        process_backend(rank),
+        init_method=f'file://{folder}/rendezvous',
+        rank=rank,
+        world_size=PROCESSES,
     )
-    results = {name: train_data_parallel(rank, *how) for name, how in DATA_PARALLEL.items()}
-    results['lower levels'] = [train_lower_levels(save_memory) for save_memory in (False, True)]
-    results.update({kind: train_sharded(rank, kind) for kind in SHARDED})
+    results = {name: train_data_parallel(device, *how) for name, how in DATA_PARALLEL.items()}
+    results['lower levels'] = [train_lower_levels(device, saves) for saves in (False, True)]
+    results.update({kind: train_sharded(device, kind) for kind in SHARDED})
     torch.save(results, f'{folder}/{rank}.pth')
     dist.barrier()
     dist.destroy_process_group()
@@ -94,9 +110,10 @@ def work(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    folder: Path = tmp_path_factory.mktemp('gloo')
+    folder: Path = tmp_path_factory.mktemp('processes')
     mp.spawn(work, args=(str(folder),), nprocs=PROCESSES)
-    return [torch.load(folder / f'{rank}.pth') for rank in range(PROCESSES)]
+    files = [folder / f'{rank}.pth' for rank in range(PROCESSES)]
+    return [torch.load(file, map_location='cpu') for file in files]
 
 
 def one_process(frozen_columns: int = -1) -> nn.Module:

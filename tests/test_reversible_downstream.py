@@ -10,6 +10,8 @@ from tests.configs import build_model
 from tests.golden import fill
 from tests.tiny_models import CASCADE, UPERNET, detection_batch, segmentation_batch, tiny_config
 
+pytestmark = pytest.mark.on_device
+
 BATCHES = {CASCADE: detection_batch, UPERNET: segmentation_batch}
 
 

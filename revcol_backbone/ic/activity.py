@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from revcol_backbone.ic.conv import ICConv2d, sum_channels, sum_windows
+from revcol_backbone.ic.conv import ICConv2d
+from revcol_backbone.ic.windows import sum_channels, sum_windows
 
 
 @torch.no_grad()

@@ -6,8 +6,9 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from revcol_backbone.ic.collision import collide, collide_with_gain, window_sums
+from revcol_backbone.ic.collision import collide
 from revcol_backbone.ic.start import DEFAULT_START, CollisionParameters
+from revcol_backbone.ic.windows import sum_channels, sum_windows
 
 
 @MODELS.register_module()
@@ -123,39 +124,13 @@ class ICConv2d(CollisionParameters, nn.Conv2d):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         # Before the convolution, so that its gradient of the input is the one that is added to.
         channel_sums = sum_channels(x, self.groups)
-        inner, outer, weight = self.collision_bias, self.bias, self.collision_weight
-        if self.collision_gain is not None:
-            v = self._conv_forward(x, self.weight, outer)
-            offset = inner if outer is None else inner - outer
-            sums = sum_windows(channel_sums, self)
-            return collide_with_gain(v, sums, weight, offset, self.collision_gain)
-        v = self._conv_forward(x, self.weight, (inner if outer is None else inner + outer) * 0.5)
-        floor = inner * -0.5 if outer is None else (outer - inner) * 0.5
-        return collide(v, sum_windows(channel_sums, self), weight, floor)
+        v = self._conv_forward(x, self.weight, self.bias)
+        sums = sum_windows(channel_sums, self)
+        return collide(v, sums, self.collision_weight, self.offset(), self.collision_gain)
 
     def extra_repr(self) -> str:
         gain = ', collision_gain=True' if self.collision_gain is not None else ''
         return f'{super().extra_repr()}, collision_start={self.collision_start}{gain}'
-
-
-def sum_channels(x: Tensor, groups: int) -> Tensor:
-    """Sum the channels of each group, in float32 or wider: (B, C, H, W) to (B, groups, H, W)."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    if groups == 1:
-        return x.sum(1, keepdim=True, dtype=dtype)
-    return x.unflatten(1, (groups, -1)).sum(2, dtype=dtype)
-
-
-def sum_windows(channel_sums: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Sum what each output of a convolution sees: (B, groups, H, W) to (B, groups, H', W')."""
-    return window_sums(
-        channel_sums,
-        conv.kernel_size,
-        conv.stride,
-        conv.dilation,
-        conv._reversed_padding_repeated_twice,
-        conv.padding_mode,
-    )
 
 
 def _check_sizes(

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from revcol_backbone.ic.collision import collide, collide_with_gain
-from revcol_backbone.ic.conv import ICConv2d, sum_channels, sum_windows
+from revcol_backbone.ic.collision import collide
+from revcol_backbone.ic.conv import ICConv2d
+from revcol_backbone.ic.windows import sum_channels, sum_windows
 
 
 class FoldedICConv2d(nn.Module):
@@ -29,11 +30,11 @@ class FoldedICConv2d(nn.Module):
         outer = shift if unit.bias is None else scale * unit.bias.double() + shift
         inner = scale * unit.collision_bias.double()
         if unit.collision_gain is None:
-            bias, turn = (outer + inner) / 2, (outer - inner) / 2
+            # Halfway between both biases, the term needs none of its own, but other bounds.
+            bias, turn, offset = (outer + inner) / 2, (outer - inner) / 2, None
         else:
-            bias, turn = outer, torch.zeros_like(outer)
-        is_below = scale < 0
-        endless = torch.full_like(turn, torch.inf)
+            bias, turn, offset = outer, torch.zeros_like(outer), inner - outer
+        is_negative = scale < 0
 
         self.conv = nn.Conv2d(
             unit.in_channels,
@@ -52,23 +53,22 @@ class FoldedICConv2d(nn.Module):
         self.conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
         buffers = {
             'collision_weight': scale * unit.collision_weight.double(),
-            'floor': torch.where(is_below, -endless, turn),
-            'ceiling': torch.where(is_below, turn, endless),
+            'offset': offset,
+            'floor': turn.where(~is_negative, -torch.inf),
+            'ceiling': turn.where(is_negative, torch.inf),
+            'collision_gain': unit.collision_gain,
         }
-        if unit.collision_gain is not None:
-            buffers |= {'offset': inner - outer, 'collision_gain': unit.collision_gain}
         for name, value in buffers.items():
-            self.register_buffer(name, value.detach().to(dtype))
+            self.register_buffer(name, None if value is None else value.detach().to(dtype))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W'), without gradients."""
         sums = sum_windows(sum_channels(x, self.conv.groups), self.conv)
-        v = self.conv(x)
-        arguments, bounds = (v, sums, self.collision_weight), (self.floor, self.ceiling)
-        if hasattr(self, 'collision_gain'):
-            return collide_with_gain(*arguments, self.offset, self.collision_gain, bounds)
-        return collide(*arguments, *bounds)
+        bounds = (self.floor, self.ceiling)
+        return collide(
+            self.conv(x), sums, self.collision_weight, self.offset, self.collision_gain, bounds
+        )
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from revcol_backbone.ic.collision import collide, collide_with_gain
+from revcol_backbone.ic.collision import collide
 from revcol_backbone.ic.start import DEFAULT_START, CollisionParameters
 
 
@@ -53,24 +53,12 @@ class ICLinear(CollisionParameters, nn.Linear):
                 f'ICLinear got an input of shape {tuple(x.shape)}; its last dimension must be '
                 f'{self.in_features}.'
             )
-        inner, outer, weight = self.collision_bias, self.bias, self.collision_weight
-        sums = x.sum(-1, dtype=torch.promote_types(x.dtype, torch.float32)).view(1, 1, -1)
-        if self.collision_gain is not None:
-            v = nn.functional.linear(x, self.weight, outer)
-            offset = inner if outer is None else inner - outer
-            out = collide_with_gain(_as_columns(v), sums, weight, offset, self.collision_gain)
-        else:
-            bias = (inner if outer is None else inner + outer) / 2
-            v = nn.functional.linear(x, self.weight, bias)
-            floor = (-inner if outer is None else outer - inner) / 2
-            out = collide(_as_columns(v), sums, weight, floor)
-        return out[0].t().reshape(v.shape)
+        rows = x.reshape(-1, self.in_features)
+        sums = rows.sum(1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        v = nn.functional.linear(rows, self.weight, self.bias)
+        out = collide(v, sums, self.collision_weight, self.offset(), self.collision_gain)
+        return out.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         gain = ', collision_gain=True' if self.collision_gain is not None else ''
         return f'{super().extra_repr()}, collision_start={self.collision_start}{gain}'
-
-
-def _as_columns(v: Tensor) -> Tensor:
-    """View outputs (..., C) as one image (1, C, L)."""
-    return v.reshape(-1, v.shape[-1]).t().unsqueeze(0)

@@ -28,6 +28,10 @@ class CollisionParameters:
         if self.collision_gain is not None:
             nn.init.zeros_(self.collision_gain)
 
+    def offset(self) -> Tensor:
+        """b1 - b2 (C_out)."""
+        return self.collision_bias if self.bias is None else self.collision_bias - self.bias
+
     def _add_collision(self, start: float | str, with_gain: bool) -> None:
         self.collision_start = check_start(start)
         names = ['collision_weight', 'collision_bias'] + ['collision_gain'] * with_gain

@@ -73,7 +73,11 @@ def download_model(name: str) -> HubModel:
 
 
 def save_model(
-    folder: Path, config: str, checkpoint: Path, classes: Sequence[str] | None = None
+    folder: Path,
+    config: str,
+    checkpoint: Path,
+    classes: Sequence[str] | None = None,
+    repository: str = 'USER/REPOSITORY',
 ) -> None:
     """Write what a repository holds: weights, ``config.json`` and a model card.
 
@@ -82,6 +86,7 @@ def save_model(
         config: The name of an installed config, such as ``'revcol_t_cascade'``.
         checkpoint: A trained checkpoint of it.
         classes: The class names, where they are not those of the config.
+        repository: Where the model is to be found, for the example in its card.
 
     Raises:
         ValueError: There is no such config, or the checkpoint cannot be read.
@@ -98,7 +103,7 @@ def save_model(
     )
     text = json.dumps(entries, indent=2, ensure_ascii=False) + '\n'
     write_atomically(folder / CONFIG, lambda path: path.write_text(text, 'utf-8'))
-    card = model_card(config, content.default_scope, classes)
+    card = model_card(repository, config, content.default_scope, classes)
     write_atomically(folder / CARD, lambda path: path.write_text(card, 'utf-8'))
 
 
@@ -122,12 +127,31 @@ def push_to_hub(
 
     Returns:
         The address of the commit.
+
+    Raises:
+        ImportError: huggingface_hub is not installed.
+        ValueError: As :func:`save_model`, or the Hub refused the files.
+        ConnectionError: The Hub cannot be reached.
     """
-    save_model(folder, config, checkpoint, classes)
-    api = _import_hub().HfApi()
-    api.create_repo(repository, private=private, exist_ok=True)
+    hub = _import_hub()
+    save_model(folder, config, checkpoint, classes, repository)
+    api = hub.HfApi()
     files = [CONFIG, WEIGHTS, CARD]
-    return str(api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=files))
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=files))
+    except hub.errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        cure = 'log in with `hf auth login`' if status in (401, 403) else 'try again'
+        raise ValueError(
+            f'{repository} was not published, for the Hub answered with status {status}; {cure}. '
+            f'The files are in {folder}'
+        ) from error
+    except hub.errors.HTTPError as error:  # that of its HTTP client, as when nothing answers
+        raise ConnectionError(
+            f'{repository} was not published, for the Hub cannot be reached ({error}); the files '
+            f'are in {folder}'
+        ) from error
 
 
 def class_options(config: Path, classes: Sequence[str]) -> dict[str, Any]:
@@ -143,13 +167,13 @@ def class_options(config: Path, classes: Sequence[str]) -> dict[str, Any]:
     return options | {'test_dataloader.dataset.metainfo': dict(classes=tuple(classes))}
 
 
-def model_card(config: str, library: str, classes: Sequence[str] | None) -> str:
+def model_card(repository: str, config: str, library: str, classes: Sequence[str] | None) -> str:
     """Return the text of ``README.md`` of a repository, with the fields that the Hub reads."""
     names = 'those of the config' if classes is None else ', '.join(classes)
     return f"""---
 library_name: revcol-backbone
 pipeline_tag: {TASKS.get(library, 'image-classification')}
-tags: [revcol, {library}]
+tags: [revcol, {library}, "arxiv:2212.11696"]
 ---
 
 # {config}
@@ -160,7 +184,7 @@ A model of [RevCol](https://arxiv.org/abs/2212.11696), config `{config}` of revc
 ```python
 from revcol_backbone.inference import load_predictor, read_image
 
-predictor = load_predictor('hf-hub:USER/REPOSITORY')
+predictor = load_predictor('hf-hub:{repository}')
 prediction = predictor.predict([read_image('street.jpg')])[0]
 ```
 """

@@ -16,6 +16,7 @@ import torch
 from revcol_backbone.checkpoints.reading import read_checkpoint
 from tests.configs import ROOT
 from tests.engine.tiny_training import ARCH, make_config, train
+from tests.tiny_models import CASCADE, write_config
 
 LIMIT = 100_000  # bytes, less than a checkpoint and more than a log
 
@@ -67,3 +68,20 @@ def test_a_conversion_ends_in_one_sentence(tmp_path, suffix):
     result = run_with_little_space(tool, 'in.pth', f'out{suffix}', cwd=tmp_path)
     assert (result.returncode, result.stderr) == (1, f'error: out{suffix}: File too large\n')
     assert [path.name for path in tmp_path.iterdir()] == ['in.pth']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('kind', 'name'), [('onnx', 'out.onnx'), ('torch-export', 'out.pt2')])
+def test_an_export_ends_in_one_sentence(tmp_path, kind, name):
+    config, out = write_config(CASCADE, tmp_path / 'config.py'), tmp_path / 'out'
+    out.mkdir()
+    (out / name).write_text('the one before')
+    options = ['--random-weights', '--part', 'backbone', '--static', '--shape', '32', '32']
+    options += ['--format', kind, '--out', out / name, '--overwrite']
+    result = run_with_little_space(ROOT / 'tools/export.py', config, *options, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith('error: ')]
+    assert error.endswith('File too large')
+    assert 'Traceback' not in result.stderr
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == 'the one before'

@@ -8,6 +8,8 @@ from torch import nn
 
 from revcol_backbone.ic import ICConv2d, measure_active_shares
 
+pytestmark = pytest.mark.on_device
+
 
 def test_the_share_is_that_of_the_outputs_above_zero():
     unit = ICConv2d(2, 1, 1, bias=False, collision_start=0.0)

@@ -15,7 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.ic import ICConv2d, tiled
+from tests.device import DEVICE
 from tests.ic.textbook import of_channels, randomize, textbook_convolution
+
+pytestmark = pytest.mark.on_device
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
 
@@ -180,7 +183,7 @@ def test_autocast_sums_in_float32():
     torch.manual_seed(0)
     layer = randomize(ICConv2d(64, 32, 3, padding=1), 0.02)
     x = torch.rand(2, 64, 14, 14)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast(DEVICE.type, torch.bfloat16):
         out = layer(x)
     assert out.dtype is torch.bfloat16
     expected = textbook_convolution(layer, x)

@@ -11,6 +11,8 @@ from revcol_backbone.ic import ICConv2d
 from revcol_backbone.ic.folding import FoldedICConv2d, fold_batch_norms
 from tests.ic.textbook import randomize
 
+pytestmark = pytest.mark.on_device
+
 
 def train_like(norm: nn.BatchNorm2d) -> None:
     """Statistics and weights as of training; every third scale is negative, one is 0."""

@@ -9,6 +9,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from revcol_backbone.ic import ICConv2d, ICLinear
 from tests.ic.textbook import randomize
 
+pytestmark = pytest.mark.on_device
+
 EXACT = dict(rtol=1e-10, atol=1e-10)
 
 

@@ -18,6 +18,8 @@ from revcol_backbone.ic import ICConv2d, detection, segmentation
 from revcol_backbone.ic.folding import FoldedICConv2d
 from tests.ic.textbook import randomize
 
+pytestmark = pytest.mark.on_device
+
 SMALL = dict(base_channels=8)
 both_libraries = pytest.mark.parametrize(
     ('network', 'basic'),

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from safetensors.torch import load_file
 
-from revcol_backbone.integrations.hugging_face import class_options, download_model, save_model
+from revcol_backbone.inference import load_predictor
+from revcol_backbone.integrations.hugging_face import (
+    class_options,
+    download_model,
+    push_to_hub,
+    save_model,
+)
 from revcol_backbone.model_zoo import find_config
+from tests.hub_server import COMMIT, HubServer, hub
 
 CLASSES = ['cat', 'dog', 'street sign']
-COMMIT = '0123456789abcdef0123456789abcdef01234567'
-# Predicts in a process of its own, for huggingface_hub reads its settings when it is imported.
+PUSH = """
+import sys
+from pathlib import Path
+from revcol_backbone.integrations.hugging_face import push_to_hub
+folder, checkpoint, *classes = sys.argv[1:]
+print(push_to_hub('user/model', Path(folder), 'quickstart_cascade', Path(checkpoint), classes))
+"""
 PREDICT = """
 import sys
 import numpy as np
@@ -33,42 +41,6 @@ print(predictor.classes)
 predictor.predict([np.zeros((64, 64, 3), np.uint8)])
 print('predicted')
 """
-
-
-class Hub(ThreadingHTTPServer):
-    """Serves the files of one folder as those of the repository ``user/model``."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(('127.0.0.1', 0), _Handler)
-        self.folder = folder
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_HEAD(self) -> None:  # noqa: N802, the name that http.server looks for
-        self._answer(with_content=False)
-
-    def do_GET(self) -> None:  # noqa: N802
-        self._answer(with_content=True)
-
-    def _answer(self, with_content: bool) -> None:
-        prefix, _, name = self.path.partition('/resolve/main/')
-        path = self.server.folder / name
-        found = prefix == '/user/model' and path.is_file()
-        content = path.read_bytes() if found else b''
-        self.send_response(200 if found else 404)
-        self.send_header('Content-Length', str(len(content)))
-        self.send_header('X-Repo-Commit', COMMIT)
-        self.send_header('ETag', f'"{hashlib.sha256(content).hexdigest()}"')
-        if not found:
-            self.send_header('X-Error-Code', 'EntryNotFound')
-        self.end_headers()
-        if with_content:
-            self.wfile.write(content)
-
-    def log_message(self, *args: object) -> None:
-        """Write nothing."""
 
 
 @pytest.fixture(scope='module')
@@ -85,60 +57,90 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, checkpoint: Path) -> Iterator[Hub]:
-    save_model(tmp_path / 'repository', 'quickstart_cascade', checkpoint, CLASSES)
-    with Hub(tmp_path / 'repository') as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+def empty_hub(tmp_path: Path) -> Iterator[HubServer]:
+    with hub(tmp_path / 'hub') as server:
         yield server
-        server.shutdown()
 
 
-def run_python(hub: Hub, code: str, *arguments: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {
-        'HF_ENDPOINT': f'http://127.0.0.1:{hub.server_port}',
-        'HF_HOME': str(hub.folder.parent / 'cache'),
-        'HF_HUB_DISABLE_TELEMETRY': '1',
-        'HF_HUB_DISABLE_XET': '1',
-        'NO_PROXY': '127.0.0.1',
-    }
-    command = [sys.executable, '-W', 'ignore', '-c', code, *arguments]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def test_a_saved_model_holds_weights_a_name_and_a_card(hub, checkpoint):
-    assert sorted(path.name for path in hub.folder.iterdir()) == [
+def check_repository(folder: Path, checkpoint: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
         'README.md',
         'config.json',
         'model.safetensors',
     ]
-    saved = json.loads((hub.folder / 'config.json').read_text())
+    saved = json.loads((folder / 'config.json').read_text())
     assert (saved['config'], saved['classes']) == ('quickstart_cascade', CLASSES)
-    weights = load_file(hub.folder / 'model.safetensors')
+    weights = load_file(folder / 'model.safetensors')
     trained = torch.load(checkpoint, weights_only=True)['state_dict']
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in weights)
-    card = (hub.folder / 'README.md').read_text()
-    assert card.startswith('---\nlibrary_name: revcol-backbone\npipeline_tag: object-detection\n')
-    assert 'cat, dog, street sign' in card
+    _, metadata, text = (folder / 'README.md').read_text().split('---\n', 2)
+    assert yaml.safe_load(metadata) == dict(
+        library_name='revcol-backbone',
+        pipeline_tag='object-detection',
+        tags=['revcol', 'mmdet', 'arxiv:2212.11696'],
+    )
+    assert 'cat, dog, street sign' in text
+    assert "load_predictor('hf-hub:user/model')" in text
+
+
+def test_a_saved_model_holds_weights_a_name_and_a_card(tmp_path, checkpoint):
+    save_model(tmp_path, 'quickstart_cascade', checkpoint, CLASSES, 'user/model')
+    check_repository(tmp_path, checkpoint)
 
 
 @pytest.mark.slow
-def test_a_model_of_the_hub_predicts_with_its_own_classes(hub):
-    result = run_python(hub, PREDICT, 'hf-hub:user/model')
+def test_a_published_model_predicts_with_its_own_classes(empty_hub, checkpoint, tmp_path):
+    local = str(tmp_path / 'local')
+    pushed = empty_hub.run_python(PUSH, local, str(checkpoint), *CLASSES)
+    assert pushed.returncode == 0, pushed.stderr[-3000:]
+    assert pushed.stdout.split()[-1] == f'{empty_hub.address}/user/model/commit/{COMMIT}'
+    check_repository(empty_hub.folder / 'user' / 'model', checkpoint)
+    result = empty_hub.run_python(PREDICT, 'hf-hub:user/model', token=None)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.splitlines()[-2:] == [str(tuple(CLASSES)), 'predicted']
 
 
-@pytest.mark.slow
-def test_a_config_of_a_stranger_is_not_read(hub):
-    stranger = {'config': str(hub.folder / 'theirs.py'), 'classes': None}
-    (hub.folder / 'theirs.py').write_text("open('executed', 'w')")
-    (hub.folder / 'config.json').write_text(json.dumps(stranger))
-    result = run_python(hub, PREDICT, 'hf-hub:user/model')
-    assert result.returncode == 1
-    assert 'does not name a config and classes of revcol-backbone' in result.stderr
+@pytest.fixture
+def hub_of_this_process(
+    empty_hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> HubServer:
+    """Let huggingface_hub, which is imported already, talk to the stand-in, without a token."""
+    constants = 'huggingface_hub.constants'
+    monkeypatch.setattr(f'{constants}.ENDPOINT', empty_hub.address)
+    files = f'{empty_hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}'
+    monkeypatch.setattr(f'{constants}.HUGGINGFACE_CO_URL_TEMPLATE', files)
+    monkeypatch.setattr(f'{constants}.HF_HUB_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setattr(f'{constants}.HF_TOKEN_PATH', str(tmp_path / 'token'))
+    monkeypatch.delenv('HF_TOKEN', raising=False)
+    return empty_hub
+
+
+def test_who_is_not_logged_in_is_told_so_and_keeps_the_files(
+    hub_of_this_process, checkpoint, tmp_path
+):
+    with pytest.raises(ValueError, match='status 401; log in with `hf auth login`'):
+        push_to_hub('user/model', tmp_path / 'local', 'quickstart_cascade', checkpoint, CLASSES)
+    check_repository(tmp_path / 'local', checkpoint)
+
+
+def test_a_hub_that_cannot_be_reached_is_named_and_the_files_are_kept(
+    monkeypatch, checkpoint, tmp_path
+):
+    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')
+    with pytest.raises(ConnectionError, match='user/model was not published'):
+        push_to_hub('user/model', tmp_path, 'quickstart_cascade', checkpoint, CLASSES)
+    check_repository(tmp_path, checkpoint)
+
+
+def test_a_config_of_a_stranger_is_not_read(hub_of_this_process, checkpoint):
+    folder = hub_of_this_process.folder / 'user' / 'model'
+    save_model(folder, 'quickstart_cascade', checkpoint, CLASSES)
+    stranger = {'config': str(folder / 'theirs.py'), 'classes': None}
+    (folder / 'theirs.py').write_text("open('executed', 'w')")
+    (folder / 'config.json').write_text(json.dumps(stranger))
+    with pytest.raises(ValueError, match='does not name a config and classes of revcol-backbone'):
+        load_predictor('hf-hub:user/model')
     assert not Path('executed').exists()
 
 

@@ -1,5 +1,6 @@
 """RevCol through timm: registration, features, classifier, pretrained backbones."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,8 +13,24 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import revcol_backbone.integrations.timm as timm_models
 from revcol_backbone import VARIANTS, RevCol, load_pretrained
 from tests.file_server import serve
+from tests.hub_server import hub
 
 TINY = dict(channels=(8, 16, 24, 32), layers=(1, 1, 1, 1), columns=2)
+PUSH_AND_CREATE = """
+import timm
+import torch
+import revcol_backbone.integrations.timm
+
+model = timm.create_model('revcol_tiny', num_classes=3, in_chans=1).eval()
+timm.models.push_to_hf_hub(model, 'user/pets', safe_serialization=True)
+created = timm.create_model('hf-hub:user/pets', pretrained=True).eval()
+features = timm.create_model('hf-hub:user/pets', pretrained=True, features_only=True).eval()
+with torch.no_grad():
+    x = torch.rand(1, 1, 64, 64)
+    assert torch.equal(created(x), model(x))
+    assert torch.equal(features(x)[-1], model.forward_features(x))
+print('the same logits')
+"""
 every_variant = pytest.mark.parametrize('arch', VARIANTS)
 
 
@@ -326,3 +343,17 @@ def test_detection_and_segmentation_do_not_need_timm():
         'integrations/timm_model.py',
         'pretraining/transforms.py',
     ]
+
+
+@pytest.mark.slow
+def test_a_model_on_the_hugging_face_hub_is_published_and_created_by_its_address(tmp_path):
+    with hub(tmp_path / 'hub') as server:
+        result = server.run_python(PUSH_AND_CREATE)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert result.stdout.splitlines()[-1] == 'the same logits'
+        folder = tmp_path / 'hub' / 'user' / 'pets'
+        config = json.loads((folder / 'config.json').read_text())
+        assert (config['architecture'], config['num_classes']) == ('revcol_tiny', 3)
+        assert {path.name for path in folder.iterdir()} == {
+            *('README.md', 'config.json', 'model.safetensors'),
+        }

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from revcol_backbone.involution import Involution
+from tests.device import DEVICE
 from tests.golden import DATA, fill, image, relative_error
+
+pytestmark = pytest.mark.on_device
 
 CASES = ((32, 7, 1), (32, 7, 2), (64, 3, 1))
 TOLERANCE = 1e-6
@@ -80,7 +83,7 @@ def test_half_precision_stays_close_to_float32(dtype):
 
 def test_trains_under_autocast():
     layer, x = Involution(32, 7), torch.randn(2, 32, 12, 12, requires_grad=True)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         out = layer(x)
     out.float().square().mean().backward()
     grads = [x.grad, *(parameter.grad for parameter in layer.parameters())]

@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from revcol_backbone.involution import gathered, involution, multiply_adds, shifted
 
+pytestmark = pytest.mark.on_device
+
 
 def unfolded(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """The definition, with every window written out."""

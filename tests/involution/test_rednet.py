@@ -15,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from revcol_backbone.involution import Involution, RedNet
 from tests.golden import fill
 
+pytestmark = pytest.mark.on_device
+
 # Published with the classifier (arXiv 2103.06255): millions of parameters, billions of
 # multiply-adds.
 PUBLISHED = {

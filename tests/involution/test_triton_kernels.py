@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from revcol_backbone.involution import involution
+from tests.device import DEVICE
 from tests.involution.triton_cases import CASES, relative_errors
 
 triton = pytest.importorskip('triton')
 ROOT = Path(__file__).parents[2]
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.float16: 1e-3}
 needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(),
-    reason='no CUDA GPU; run `bash tools/run_tests.sh` on a machine that has one',
+    DEVICE.type != 'cuda',
+    reason='runs on a GPU: `bash tools/run_tests.sh --device cuda`',
 )
 
 
@@ -61,7 +62,7 @@ def test_kernels_compile_for_a_gpu_without_one(name, dtype):
 @needs_gpu
 def test_compiled_kernels_agree_with_the_shifted_form():
     for case in (*CASES, (2, 64, 56, 57, 7, 1, torch.float32)):
-        errors = relative_errors('cuda', case)
+        errors = relative_errors(DEVICE, case)
         assert all(error <= TOLERANCE[case[-1]] for error in errors.values()), (case, errors)
 
 
@@ -70,7 +71,7 @@ def test_a_gpu_gives_the_results_of_the_cpu():
     x = torch.randn(2, 32, 15, 17, dtype=torch.double)
     kernel = torch.randn(2, 2, 49, 8, 9, dtype=torch.double)
     results = []
-    for device in ('cpu', 'cuda'):
+    for device in ('cpu', DEVICE):
         inputs = [tensor.to(device).detach().requires_grad_() for tensor in (x, kernel)]
         out = involution(*inputs, stride=2)
         results.append([out, *torch.autograd.grad(out.square().sum(), inputs)])

@@ -124,7 +124,7 @@ def test_a_new_layer_convolves_like_an_ordinary_one(name, size):
 
 def test_layers_train_under_autocast(device):
     layer = mmcv.ops.ModulatedDeformConv2dPack(4, 6, 3, padding=1).to(device)
-    with torch.autocast(device, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16):
         output = layer(torch.randn(2, 4, 8, 8, device=device))
     output.float().square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())

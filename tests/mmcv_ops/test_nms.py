@@ -25,7 +25,7 @@ def test_nms_keeps_what_the_greedy_loop_keeps(offset, iou_threshold, device):
     )
     expected = reference.nms(boxes, scores, iou_threshold, offset)
     assert kept.tolist() == expected
-    assert dets.device.type == device
+    assert dets.device.type == device.type
     torch.testing.assert_close(dets[:, 4].cpu(), torch.from_numpy(scores[expected]))
 
 

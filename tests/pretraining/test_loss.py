@@ -11,6 +11,8 @@ from revcol_backbone.pretraining import compound_loss
 from revcol_backbone.pretraining.loss import loss_terms, picture_target
 from tests.golden import image
 
+pytestmark = pytest.mark.on_device
+
 CLASSES = 5
 
 

@@ -9,6 +9,8 @@ from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.pretraining import RevColPretraining, compound_loss
 from tests.golden import DATA, fill, golden_results, image, relative_error
 
+pytestmark = pytest.mark.on_device
+
 ARCH = dict(channels=(8, 16, 32, 64), layers=(1, 1, 2, 1), columns=8)
 CLASSES = {'decoder': 7, 'simple': 1001}
 TOLERANCE = 1e-6  # the reference was rounded to float32
