@@ -50,7 +50,7 @@ def image(shape: tuple[int, ...], name: str = 'image') -> Tensor:
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
     scale = expected.abs().max().item()
-    difference = (found.double() - expected.double()).abs().max().item()
+    difference = (found.double() - expected.double().to(found.device)).abs().max().item()
     return difference / scale if scale else difference
 
 

@@ -13,6 +13,7 @@ from revcol_backbone import RevCol
 from revcol_backbone.analysis.gradient_error import gradient_errors
 from revcol_backbone.anchors import choose_kept
 from revcol_backbone.shortcut import ALPHA_MIN
+from tests.device import DEVICE
 from tests.golden import fill, image
 
 pytestmark = pytest.mark.on_device
@@ -39,7 +40,7 @@ alphas = st.fixed_dictionaries(
 
 def set_alphas(model: RevCol, usual, other, share: float, negative: float, seed: int) -> None:
     usual, other = (torch.tensor(ends, dtype=torch.float64) for ends in (usual, other))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(DEVICE).manual_seed(seed)
 
     def uniform(like: Tensor) -> Tensor:
         return torch.rand(like.shape, generator=generator, dtype=torch.float64)

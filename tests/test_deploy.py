@@ -182,7 +182,7 @@ def test_it_compiles_whole() -> None:
 def linear_layer(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[PackedLinear, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(DEVICE).manual_seed(0)
     weight, bias, x, residual = (
         torch.randn(shape, generator=generator).to(dtype)
         for shape in ((24, 8), (24,), (2, 5, 7, 8), (2, 5, 7, 24))

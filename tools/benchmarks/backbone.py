@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    image = torch.randn(arguments.batch_size, 3, *arguments.shape)
-    trained = randomize_like_trained(RevCol(arguments.arch)).eval()
+    image = torch.randn(arguments.batch_size, 3, *arguments.shape, device=arguments.device)
+    trained = randomize_like_trained(RevCol(arguments.arch)).to(arguments.device).eval()
     with torch.inference_mode():
         forms = make_forms(trained, image, arguments.compile)
         bar = ProgressBar(arguments.warmup + arguments.rounds)
@@ -75,7 +75,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print()
         latencies = dict(zip(forms, seconds, strict=True))
         errors = relative_errors(forms)
-        kinds = {name: time_by_kind(run) for name, run in forms.items() if 'compile' not in name}
+        kinds = {
+            name: time_by_kind(run, image.device)
+            for name, run in forms.items()
+            if 'compile' not in name
+        }
         limit = linear_limit(trained, image)
     print_latencies(latencies, errors)
     print(
@@ -86,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, times in kinds.items():
         print_kinds(name, times)
     if arguments.out:
-        settings = {**vars(arguments), 'out': None, 'torch': torch.__version__}
+        settings = {**vars(arguments), 'device': str(image.device), 'out': None}
+        settings['torch'] = torch.__version__
         content = {'settings': settings, 'seconds': latencies, 'errors': errors, 'kinds': kinds}
         content['limit'] = limit
         text = json.dumps(content, indent=2) + '\n'
@@ -131,13 +136,18 @@ def relative_errors(forms: Mapping[str, Callable[[], tuple[Tensor, ...]]]) -> di
     }
 
 
-def time_by_kind(run: Callable[[], object]) -> dict[str, float]:
-    """Milliseconds of one run by the kind of operator."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+def time_by_kind(run: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Milliseconds of one run on a device by the kind of operator."""
+    activities = [ProfilerActivity.CPU]
+    is_cpu = device.type == 'cpu'
+    if not is_cpu:
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as profiler:
         run()
     times: dict[str, float] = defaultdict(float)
     for event in profiler.key_averages():
-        times[KINDS.get(event.key, OTHER)] += event.self_cpu_time_total / MILLISECONDS
+        own = event.self_cpu_time_total if is_cpu else event.self_device_time_total
+        times[KINDS.get(event.key, OTHER)] += own / MILLISECONDS
     return dict(sorted(times.items(), key=lambda item: -item[1]))
 
 
@@ -146,7 +156,7 @@ def linear_limit(model: RevCol, image: Tensor) -> dict[str, float]:
     with FlopCounterMode(display=False) as counter:
         model(image)
     linear = counter.get_flop_counts()['Global'][torch.ops.aten.addmm]
-    side = torch.randn(LARGE, LARGE)
+    side = torch.randn(LARGE, LARGE, device=image.device)
     seconds = min(time_in_turns([lambda: side @ side], 5, 2, image.device)[0])
     rate = 2 * LARGE**3 / seconds
     return {
@@ -194,6 +204,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=15, help='timed turns')
     parser.add_argument('--warmup', type=int, default=2, help='turns before them')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--device', type=torch.device, default=torch.device('cpu'))
     parser.add_argument(
         '--compile', action=argparse.BooleanOptionalAction, default=True, help='default: yes'
     )
