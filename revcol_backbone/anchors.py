@@ -58,6 +58,8 @@ class KeptLevel:
 
     def restore(self, level: Tensor, kept: Tensor) -> Tensor:
         """The level with the kept part in its place; writes into ``level``."""
+        if self.channels is None:
+            return kept
         return level.index_copy_(self.dim, self.channels.to(level.device), kept)
 
 
@@ -186,7 +188,8 @@ def _undo(
     found: list = [None] * count
     above = 0.0
     for level in reversed(range(count)):
-        kept, variance = KeptLevel(), np.zeros(1)
+        kept: KeptLevel | None = KeptLevel()
+        variance: np.ndarray = np.zeros(1)
         if level not in whole:
             below = variances[level - 1].mean() if level else 0.0
             entering = 1 + variances[level] + NEIGHBOR_RESPONSE**2 * (below + above)
@@ -194,7 +197,9 @@ def _undo(
             # A variance that is not a number counts as too large.
             kept = _keep(~(variance <= limit), shapes[level])
             if kept is not None:
-                variance = np.where(variance <= limit, variance, 0) if not kept.is_whole else [0.0]
+                variance = (
+                    np.where(variance <= limit, variance, 0) if not kept.is_whole else np.zeros(1)
+                )
         found[level] = (np.asarray(variance), kept)
         above = found[level][0].mean()
     return found

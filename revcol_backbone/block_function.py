@@ -9,7 +9,7 @@ times as wide, is neither written to memory nor read from it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,17 @@ RECOMPUTE_FROM = 4
 _MODULES = {'dwconv': nn.Conv2d, 'norm': nn.LayerNorm, 'pwconv1': nn.Linear, 'pwconv2': nn.Linear}
 
 
-def apply_block(block: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
+class BlockModules(Protocol):
+    """What a block consists of."""
+
+    dwconv: nn.Conv2d
+    norm: nn.LayerNorm
+    pwconv1: nn.Linear
+    pwconv2: nn.Linear
+    gamma: nn.Parameter
+
+
+def apply_block(block: BlockModules, x: Tensor, keep: Tensor | None) -> Tensor:
     """Apply a block by :class:`BlockFunction`, or by its modules where those do more than compute.
 
     The modules run one by one where hooks, wrappers, parametrizations or quantized weights hang on
@@ -145,10 +155,12 @@ class BlockFunction(torch.autograd.Function):
             len(dw_weight),
             [needs_x, needs[0], needs[1]],
         )
-        if needs_x and chosen is None:
-            by_x = by_x.to(x.dtype).add_(gradient)
-        elif needs_x:
-            by_x = gradient.to(x.dtype, copy=True).index_add_(0, chosen, by_x.to(x.dtype))
+        if needs_x:
+            by_x = by_x.to(x.dtype)
+            if chosen is None:
+                by_x = by_x.add_(gradient)
+            else:
+                by_x = gradient.to(x.dtype, copy=True).index_add_(0, chosen, by_x)
         found = (by_dw_weight, by_dw_bias, *sums.gradients(weight2, bias2, gamma))
         by_weights = (
             value.to(weight.dtype) if needed else None

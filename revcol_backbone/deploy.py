@@ -202,7 +202,8 @@ def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 
 def _memory_of(weight: Tensor) -> tuple:
-    return torch._C._data_address(weight), weight.storage_offset(), weight.shape, weight.stride()
+    address = torch._C._data_address(weight)  # type: ignore[attr-defined]  # not in torch's stubs
+    return address, weight.storage_offset(), weight.shape, weight.stride()
 
 
 def _fusable_dtype(x: Tensor) -> torch.dtype | None:

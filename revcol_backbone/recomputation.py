@@ -160,7 +160,7 @@ def only_watches(hook: Callable) -> Callable:
 
     It is called in the forward pass, with levels that have no gradients, and costs no memory.
     """
-    hook.only_watches = True
+    vars(hook)['only_watches'] = True
     return hook
 
 
@@ -181,7 +181,7 @@ class _RandomState:
     def __init__(self, device: torch.device) -> None:
         self._on_host = torch.get_rng_state()
         self._device = device
-        self._on_device = None
+        self._on_device: Tensor | None = None
         if device.type not in ('cpu', 'meta'):
             self._on_device = torch.get_device_module(device).get_rng_state(device)
 
@@ -193,9 +193,11 @@ class _RandomState:
     def has_moved(self) -> bool:
         """Whether random numbers were drawn since."""
         now = _RandomState(self._device)
-        return not torch.equal(self._on_host, now._on_host) or (
-            self._on_device is not None and not torch.equal(self._on_device, now._on_device)
-        )
+        if not torch.equal(self._on_host, now._on_host):
+            return True
+        if self._on_device is None or now._on_device is None:
+            return False
+        return not torch.equal(self._on_device, now._on_device)
 
     def replay(self) -> AbstractContextManager:
         """A context that draws the same numbers again, and then puts the generators back."""

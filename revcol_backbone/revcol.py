@@ -71,7 +71,7 @@ class RevCol(ColumnsBackbone):
         frozen_columns: int = -1,
         deploy: bool = False,
         in_channels: int = 3,
-        block: Callable[[int, int], nn.Module] = Block,
+        block: Callable[..., nn.Module] = Block,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         arch = resolve_architecture(arch)
@@ -97,7 +97,7 @@ class RevCol(ColumnsBackbone):
         if check_flag('RevCol', 'deploy', deploy):
             self.switch_to_deploy()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # one image batch
         """Compute the chosen levels of the last column.
 
         Args:

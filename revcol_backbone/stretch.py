@@ -55,7 +55,7 @@ class Stretch:
         return flat
 
     def arguments(
-        self, position: int, index: int, below: Tensor, previous: Sequence[Tensor] | None
+        self, position: int, index: int, below: Tensor, previous: Sequence[Tensor | None] | None
     ) -> tuple:
         """What a level is called with."""
         above = () if previous is None else tuple(previous[index + 1 :])

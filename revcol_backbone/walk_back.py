@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class WalkBack:
         self.gradients: dict[Tensor, Tensor] = {}
         rest = iter(leaves)
         self.stem = next(rest)
-        start = list(islice(rest, stretch.number_of_levels(stretch.start)))
+        start: list[Tensor | None] = list(islice(rest, stretch.number_of_levels(stretch.start)))
         self.levels: dict[int, list[Tensor | None]] = {stretch.start: start}
         self.alphas, self.weights = {}, {}
         for key, call in stretch.calls.items():
@@ -50,7 +51,7 @@ class WalkBack:
         for position in reversed(self.stretch.positions):
             outputs = self.levels.pop(position)
             for output, gradient in zip(outputs, entering.get(position, ()), strict=False):
-                self._add(output, gradient)
+                self._add(cast(Tensor, output), gradient)
             self._through_column(position, outputs)
 
     def _through_column(self, position: int, outputs: list[Tensor | None]) -> None:
@@ -58,11 +59,12 @@ class WalkBack:
         previous = self._levels_before(position)
         for index in reversed(range(len(outputs))):
             is_known = previous is None or previous[index] is not None
-            output, outputs[index] = outputs[index], None
+            output = cast(Tensor, outputs[index])
+            outputs[index] = None
             gradient = self.gradients.pop(output, None)
             if is_known and gradient is None:
                 continue
-            below = outputs[index - 1] if index else self.stem
+            below = cast(Tensor, outputs[index - 1]) if index else self.stem
             fused, leaves = self._recompute(position, index, below, previous, gradient is not None)
             if previous is not None and not is_known:
                 previous[index] = self._undo(position, index, output, fused)
@@ -76,7 +78,8 @@ class WalkBack:
                 found = torch.autograd.grad(edge, leaves, gradient_of_fused, allow_unused=True)
                 for leaf, leaf_gradient in zip(leaves, found, strict=True):
                     self._add(leaf, leaf_gradient)
-            self._through_shortcut(position, index, previous and previous[index], gradient)
+            before = None if previous is None else previous[index]
+            self._through_shortcut(position, index, before, gradient)
 
     def _levels_before(self, position: int) -> list[Tensor | None] | None:
         """The levels of the column before, as far as they are known; None for the first column."""
@@ -99,7 +102,7 @@ class WalkBack:
         position: int,
         index: int,
         below: Tensor,
-        previous: Sequence[Tensor] | None,
+        previous: Sequence[Tensor | None] | None,
         with_graph: bool,
     ) -> tuple[Tensor, list[Tensor]]:
         """F[l,i], with its local graph, and the leaves of that graph that want a gradient."""

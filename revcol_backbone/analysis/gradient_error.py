@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -47,4 +48,6 @@ def _gradient(model: RevCol, image: Tensor, autocast: torch.dtype | None) -> Ten
         outputs = model(image)
     squares = [output.double().square().mean() for output in outputs]
     sum(square / square.detach() for square in squares).backward()
-    return torch.cat([parameter.grad.flatten().double() for parameter in model.parameters()])
+    return torch.cat(
+        [cast(Tensor, parameter.grad).flatten().double() for parameter in model.parameters()]
+    )

@@ -8,6 +8,7 @@ a matrix product) and s the sum of what it looks at (arXiv 2102.03495). With ``v
 from __future__ import annotations
 
 import math
+from typing import TypeVarTuple, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from revcol_backbone.ic.windows import is_traced
 
 # The least and the largest value of the term (C), for another function than a ReLU.
 Bounds = tuple[Tensor, Tensor]
+Parameters = TypeVarTuple('Parameters')  # tensors, or None where there is none
 
 
 def collide(
@@ -46,11 +48,12 @@ def collide(
     """
     if torch.is_grad_enabled() and gain is None and not is_traced():
         return Collide.apply(v, sums, weight, offset)
-    grouped, *parameters = _by_groups(v, sums, weight, offset, gain, *(bounds or (None, None)))
+    lowest, highest = bounds or (None, None)
+    grouped = _by_groups(v, sums, weight, offset, gain, lowest, highest)
     if torch.is_grad_enabled() or is_traced() or v.device.type != 'cpu':
         # A compiler fuses the formula, and chooses what to keep.
-        return _ungrouped(_formula(grouped, *parameters), v)
-    tiled.collide_(grouped, *parameters)
+        return _ungrouped(_formula(*grouped), v)
+    tiled.collide_(*grouped)
     return v
 
 
@@ -66,7 +69,7 @@ def _formula(
     term = torch.addcmul(v, sums, weight, value=-1)
     if offset is not None:
         term = term + offset
-    if lowest is None:
+    if lowest is None or highest is None:
         term = term.relu()
     else:
         term = torch.minimum(torch.maximum(term, lowest), highest)
@@ -120,7 +123,9 @@ def _gradients(
     return grad_v, grad_sums, grad_weight, active.sum((0, 3), True)
 
 
-def _by_groups(v: Tensor, sums: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
+def _by_groups(
+    v: Tensor, sums: Tensor, *parameters: Unpack[Parameters]
+) -> tuple[Tensor, Tensor, Unpack[Parameters]]:
     """View v as (B, G, C / G, L), the sums as (B, G, 1, L), parameters as (1, G, C / G, 1).
 
     Of a matrix (B, C) all rows are taken for the positions of one image.
@@ -130,11 +135,15 @@ def _by_groups(v: Tensor, sums: Tensor, *parameters: Tensor | None) -> list[Tens
     batch, groups = sums.shape[:2]
     width = v.shape[1] // groups
     pixels = math.prod(v.shape[2:])
-    return [
+    viewed = (
+        None if each is None else cast(Tensor, each).view(1, groups, width, 1)
+        for each in parameters
+    )
+    return (
         v.reshape(batch, groups, width, pixels),
         sums.reshape(batch, groups, 1, pixels),
-        *(None if each is None else each.view(1, groups, width, 1) for each in parameters),
-    ]
+        *cast(tuple[Unpack[Parameters]], tuple(viewed)),
+    )
 
 
 def _ungrouped(grouped: Tensor, like: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 from revcol_backbone.ic.collision import collide
 from revcol_backbone.ic.start import DEFAULT_START, CollisionParameters
 from revcol_backbone.ic.windows import sum_channels, sum_windows
+
+PaddingMode = Literal['zeros', 'reflect', 'replicate', 'circular']
 
 
 @MODELS.register_module()
@@ -47,7 +51,7 @@ class ICConv2d(CollisionParameters, nn.Conv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = 'zeros',
+        padding_mode: PaddingMode = 'zeros',
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
@@ -84,18 +88,7 @@ class ICConv2d(CollisionParameters, nn.Conv2d):
             conv: The convolution. Where its weight is frozen, so are the collision parameters.
             collision_start, collision_gain: As of the class.
         """
-        layer = cls(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups,
-            conv.bias is not None,
-            conv.padding_mode,
-            device='meta',
-        )
+        layer = cls(**sizes_of(conv), bias=conv.bias is not None, device='meta')
         layer.weight, layer.bias = conv.weight, conv.bias
         layer._add_collision(collision_start, collision_gain)
         for name in ('collision_weight', 'collision_bias', 'collision_gain'):
@@ -131,6 +124,12 @@ class ICConv2d(CollisionParameters, nn.Conv2d):
     def extra_repr(self) -> str:
         gain = ', collision_gain=True' if self.collision_gain is not None else ''
         return f'{super().extra_repr()}, collision_start={self.collision_start}{gain}'
+
+
+def sizes_of(conv: nn.Conv2d) -> dict[str, Any]:
+    """The arguments that make a convolution of the same shape, without its bias."""
+    names = ('in_channels', 'out_channels', 'kernel_size', 'stride', 'padding', 'dilation')
+    return {name: getattr(conv, name) for name in (*names, 'groups', 'padding_mode')}
 
 
 def _check_sizes(

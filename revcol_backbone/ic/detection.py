@@ -12,4 +12,4 @@ from revcol_backbone.ic.resnet import CollisionUnits
 class ICResNet(CollisionUnits, ResNet):
     """mmdet's ResNet 18, 34, 50, 101 or 152 with the units of IC networks, arXiv 2102.03495."""
 
-    __doc__ += CollisionUnits.__doc__.partition('\n')[2]
+    __doc__ += (CollisionUnits.__doc__ or '').partition('\n')[2]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from revcol_backbone.ic.collision import collide
-from revcol_backbone.ic.conv import ICConv2d
+from revcol_backbone.ic.conv import ICConv2d, sizes_of
 from revcol_backbone.ic.windows import sum_channels, sum_windows
 
 
@@ -23,6 +25,12 @@ class FoldedICConv2d(nn.Module):
         norm: The batch norm after it, with stored statistics.
     """
 
+    collision_weight: Tensor
+    offset: Tensor | None
+    floor: Tensor
+    ceiling: Tensor
+    collision_gain: Tensor | None
+
     def __init__(self, unit: ICConv2d, norm: _BatchNorm) -> None:
         super().__init__()
         # Products of weights are rounded once, from float64.
@@ -36,22 +44,12 @@ class FoldedICConv2d(nn.Module):
             bias, turn, offset = outer, torch.zeros_like(outer), inner - outer
         is_negative = scale < 0
 
-        self.conv = nn.Conv2d(
-            unit.in_channels,
-            unit.out_channels,
-            unit.kernel_size,
-            unit.stride,
-            unit.padding,
-            unit.dilation,
-            unit.groups,
-            padding_mode=unit.padding_mode,
-            device='meta',
-        )
+        self.conv = nn.Conv2d(**sizes_of(unit), device='meta')
         dtype = unit.weight.dtype
         weight = scale.view(-1, 1, 1, 1) * unit.weight.double()
         self.conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
         self.conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
-        buffers = {
+        buffers: dict[str, Tensor | None] = {
             'collision_weight': scale * unit.collision_weight.double(),
             'offset': offset,
             'floor': turn.where(~is_negative, -torch.inf),
@@ -85,11 +83,14 @@ def fold_batch_norms(model: nn.Module) -> int:
     Returns:
         How many were folded.
     """
-    folded, last = 0, None
+    folded = 0
+    last: str | None = None  # the name of the unit before
     for name, child in list(model.named_children()):
         if isinstance(child, _BatchNorm):
             if last is not None and child.running_mean is not None:
-                setattr(model, last, FoldedICConv2d(model.get_submodule(last), child))
+                setattr(
+                    model, last, FoldedICConv2d(cast(ICConv2d, model.get_submodule(last)), child)
+                )
                 setattr(model, name, nn.Identity())
                 folded += 1
             last = None
@@ -102,8 +103,8 @@ def fold_batch_norms(model: nn.Module) -> int:
 
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """The scale and the shift of a batch norm in evaluation mode, in float64."""
-    mean = norm.running_mean.double()
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    mean = norm.get_buffer('running_mean').double()
+    scale = (norm.get_buffer('running_var').double() + norm.eps).rsqrt()
     if not norm.affine:
         return scale, -mean * scale
     scale = scale * norm.weight.double()

@@ -9,7 +9,7 @@ from revcol_backbone.ic.collision import collide
 from revcol_backbone.ic.start import DEFAULT_START, CollisionParameters
 
 
-class ICLinear(CollisionParameters, nn.Linear):
+class ICLinear(CollisionParameters, nn.Linear):  # type: ignore[misc]  # torch types this bias as a Parameter
     """A dense layer with inter-layer collision, arXiv 1911.08252, in place of ``nn.Linear``.
 
     ``y = u + relu(u - w' s + b1) + b2``: u is the matrix product, s the sum of the inputs, b2 the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -65,9 +66,11 @@ def replace_convolutions(
             raise ValueError(
                 f'{name} has hooks, which would be lost; remove them before replace_convolutions.'
             )
-    settings = dict(collision_start=collision_start, collision_gain=collision_gain)
+    make = partial(
+        ICConv2d.from_conv, collision_start=collision_start, collision_gain=collision_gain
+    )
     # A convolution that stands in several places stays one.
-    layers = {conv: ICConv2d.from_conv(conv, **settings) for conv in set(chosen.values())}
+    layers = {conv: make(conv) for conv in set(chosen.values())}
     for name, conv in chosen.items():
         parent, _, own = name.rpartition('.')
         setattr(model.get_submodule(parent), own, layers[conv])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmengine.model import initialize
+from mmengine.model import BaseModule, initialize
 from torch import nn
 
 from revcol_backbone.ic.basic_checkpoint import load_basic
@@ -16,7 +16,7 @@ from revcol_backbone.ic.start import DEFAULT_START
 CHOICES = {'3x3': is_3x3, 'all': lambda name, conv: True}
 
 
-class CollisionUnits:
+class CollisionUnits(BaseModule):
     """Put before a ResNet of mmdet or mmseg, turns its convolutions into :class:`ICConv2d`.
 
     Nothing else changes: features, arguments and the names of the weights are the ResNet's.
@@ -65,9 +65,13 @@ class CollisionUnits:
                     f'ICConv2d; leave {name} out.'
                 )
         super().__init__(*args, **kwargs)
-        settings = dict(collision_start=collision_start, collision_gain=collision_gain)
         for name in self.res_layers:
-            replace_convolutions(getattr(self, name), CHOICES[ic_convolutions], **settings)
+            replace_convolutions(
+                getattr(self, name),
+                CHOICES[ic_convolutions],
+                collision_start=collision_start,
+                collision_gain=collision_gain,
+            )
         self.deploy = False
         if deploy:
             self.switch_to_deploy()

@@ -12,12 +12,18 @@ MEAN = 'mean'
 DEFAULT_START: float | str = 0.0
 
 
-class CollisionParameters:
+class CollisionParameters(nn.Module):
     """What turns a layer with ``weight`` into a unit; placed before the layer as a base."""
+
+    weight: Tensor
+    bias: Tensor | None
+    collision_weight: nn.Parameter
+    collision_bias: nn.Parameter
+    collision_gain: nn.Parameter | None
 
     def reset_parameters(self) -> None:
         """Draw the weights as the layer does, and set the collision parameters to theirs."""
-        super().reset_parameters()
+        super().reset_parameters()  # type: ignore[misc]  # the layer's
         if hasattr(self, 'collision_start'):
             self.reset_collision()
 
@@ -66,7 +72,7 @@ def fill_start(collision_weight: Tensor, start: float | str, weight: Tensor) -> 
             term is active about half of the time.
         weight: The weights of the unit (C_out, ...).
     """
-    if start == MEAN:
+    if isinstance(start, str):
         collision_weight.copy_(weight.flatten(1).mean(1))
     else:
         collision_weight.fill_(start)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mmengine.model import BaseModule
 from torch import Tensor
 
 from revcol_backbone.checkpoints.reading import list_first
@@ -32,7 +33,7 @@ FEATURES = ('res2', 'res3', 'res4', 'res5')
 STRIDES = (4, 8, 16, 32)
 
 
-class BackboneFeatures:
+class BackboneFeatures(BaseModule):
     """What turns a backbone of this package into one of Detectron2; placed before it as a base.
 
     Args:
@@ -114,7 +115,7 @@ class BackboneFeatures:
         raise NotImplementedError
 
 
-class RevColBackbone(BackboneFeatures, RevCol, Backbone):
+class RevColBackbone(BackboneFeatures, RevCol, Backbone):  # type: ignore[misc]  # levels by name
     """RevCol for Detectron2; arguments of :class:`~revcol_backbone.RevCol`.
 
     Below ``FPN`` its weights are ``backbone.bottom_up.stem...``; see :class:`BackboneFeatures` for
@@ -125,7 +126,7 @@ class RevColBackbone(BackboneFeatures, RevCol, Backbone):
         return self.arch.channels
 
 
-class RedNetBackbone(BackboneFeatures, RedNet, Backbone):
+class RedNetBackbone(BackboneFeatures, RedNet, Backbone):  # type: ignore[misc]  # levels by name
     """RedNet for Detectron2; arguments of :class:`~revcol_backbone.involution.RedNet`."""
 
     def _channels(self) -> Sequence[int]:

@@ -47,6 +47,9 @@ class RevColClassifier(RevColPretraining, BaseModel):
         **kwargs: More arguments of :class:`RevColPretraining`.
     """
 
+    picture_mean: Tensor
+    picture_std: Tensor
+
     def __init__(
         self,
         arch: str | dict | Architecture,
@@ -76,7 +79,7 @@ class RevColClassifier(RevColPretraining, BaseModel):
             }
         )
 
-    def forward(
+    def forward(  # type: ignore[override]  # as mmengine calls a model
         self, inputs: Tensor, data_samples: Sequence[Any] | None = None, mode: str = 'tensor'
     ) -> Tensor | dict[str, Tensor] | list:
         """Do what mmengine asks a model for.
@@ -94,11 +97,11 @@ class RevColClassifier(RevColPretraining, BaseModel):
             RuntimeError: The mode is another one.
         """
         if mode == 'loss':
-            return self.loss_and_logits(inputs, data_samples)[0]
+            return self.loss_and_logits(inputs, data_samples or ())[0]
         if mode not in ('predict', 'tensor'):
             raise RuntimeError(f"mode={mode!r} is not allowed; use 'loss', 'predict' or 'tensor'.")
         logits = self.classify(inputs)
-        return logits if mode == 'tensor' else _predict(logits, data_samples)
+        return logits if mode == 'tensor' else _predict(logits, data_samples or ())
 
     def loss_and_logits(
         self, inputs: Tensor, data_samples: Sequence[Any]

@@ -62,16 +62,16 @@ class WeakLogitDistillation(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        student = MODELS.build(student)
-        super().__init__(data_preprocessor or student.data_preprocessor, init_cfg)
+        built: BaseModel = MODELS.build(student)
+        super().__init__(data_preprocessor or built.data_preprocessor, init_cfg)
         self.temperature = _check_above_zero('temperature', temperature)
         self.coefficient = _check_above_zero('coefficient', coefficient)
         self.fraction = _check_above_zero('fraction', fraction, most=1)
-        self.student = student
-        teacher = load_teacher(teacher, teacher_checkpoint)
-        _check_classes(number_of_classes(teacher), number_of_classes(student))
+        self.student = built
+        loaded = load_teacher(teacher, teacher_checkpoint)
+        _check_classes(number_of_classes(loaded), number_of_classes(built))
         # No child module: it is neither trained nor saved.
-        object.__setattr__(self, 'teacher', teacher)
+        object.__setattr__(self, 'teacher', loaded)
         self._register_state_dict_hook(_drop_prefix)
         self.register_load_state_dict_pre_hook(_add_prefix)
 
@@ -143,7 +143,7 @@ def load_teacher(config: dict, checkpoint: str) -> nn.Module:
 
 
 def _losses_and_logits(
-    student: nn.Module, inputs: Tensor, data_samples: Sequence[Any] | None
+    student: BaseModel, inputs: Tensor, data_samples: Sequence[Any] | None
 ) -> tuple[dict[str, Tensor], Tensor]:
     if hasattr(student, 'loss_and_logits'):
         return student.loss_and_logits(inputs, data_samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ def compound_loss(
     parts = [terms[f'loss_label{index}'] for index in range(len(logits))]
     for index in range(len(pictures)):
         parts[index] = parts[index] + terms[f'loss_picture{index}']
-    return sum(parts), tuple(parts)
+    return cast(Tensor, sum(parts)), tuple(parts)
 
 
 def loss_terms(

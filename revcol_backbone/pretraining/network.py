@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class RevColPretraining(RevCol):
         self.intermediate_supervision = bool(intermediate_supervision)
         channels, columns = self.arch.channels, self.columns
         if not self.intermediate_supervision:
-            self.supervised_columns = (columns - 1,)
+            self.supervised_columns: tuple[int, ...] = (columns - 1,)
             self.cls = Classifier(channels[-1], num_classes)
             heads = [self.cls]
         else:
@@ -84,14 +84,17 @@ class RevColPretraining(RevCol):
     @property
     def classifiers(self) -> list[Classifier]:
         """The classifiers, the last column's last."""
-        return list(self.cls_blocks) if self.intermediate_supervision else [self.cls]
+        blocks = self.cls_blocks if self.intermediate_supervision else [self.cls]
+        return [cast(Classifier, block) for block in blocks]
 
     @property
     def decoders(self) -> list[nn.Module]:
         """The decoders, the first supervised column's first; none without supervision."""
         return list(self.decoder_blocks) if self.intermediate_supervision else []
 
-    def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def forward(  # type: ignore[override]  # another network
+        self, x: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Classify and rebuild images.
 
         Args:

@@ -11,6 +11,7 @@ import pytest
 import revcol_backbone
 from revcol_backbone.model_zoo import find_config
 from revcol_cli.commands import main, revcol
+from tests.shapes_data import make_shape_maps, make_shapes
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +111,22 @@ def test_benchmark_without_a_name_lists_them_all(capsys):
     assert {'memory,', 'speed'} < set(output_of(capsys, 'benchmark').split())
     assert main(['benchmark', 'nonsense']) == 1
     assert 'there is no benchmark' in capsys.readouterr().err
+
+
+def test_check_data_takes_sets_of_ones_own(tmp_path, capsys):
+    boxes = make_shapes(tmp_path / 'boxes', masks=False)
+    maps = make_shape_maps(tmp_path / 'maps')
+    folders = [str(maps / folder / 'train') for folder in ('images', 'annotations')]
+    file_and_folder = [str(boxes / 'train.json'), str(boxes / 'train')]
+    for arguments in (['coco-format', *file_and_folder], ['label-maps', *folders]):
+        assert 'complete' in output_of(capsys, 'check-data', *arguments)
+    (boxes / 'train' / '0.jpg').unlink()
+    (maps / 'annotations' / 'train' / '1.png').unlink()
+    for arguments in (['coco-format', *file_and_folder], ['label-maps', *folders]):
+        assert main(['check-data', *arguments]) == 1
+        output = capsys.readouterr()
+        assert 'problem 1: ' in output.out
+        assert output.err.startswith('error: ')
 
 
 def test_wrong_use_ends_with_status_2_and_a_tools_error_with_its_own(capsys):
