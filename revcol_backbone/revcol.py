@@ -60,6 +60,8 @@ class RevCol(ColumnsBackbone):
         ValueError: An argument is out of range; the message says what is allowed.
     """
 
+    arch: Architecture
+
     def __init__(
         self,
         arch: str | dict | Architecture,
@@ -97,7 +99,7 @@ class RevCol(ColumnsBackbone):
         if check_flag('RevCol', 'deploy', deploy):
             self.switch_to_deploy()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # one image batch
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # images alone
         """Compute the chosen levels of the last column.
 
         Args:

@@ -39,7 +39,7 @@ class PatchEmbedding(nn.Module):
         height, width = x.shape[-2:]
         grid = self.grid_of(x)
         x = F.pad(x, (0, grid[1] * self.patch - width, 0, grid[0] * self.patch - height))
-        positions = self.position_embedding
+        positions: Tensor = self.position_embedding
         if positions.shape[-2:] != grid:
             positions = F.interpolate(positions, grid, mode='bicubic', antialias=True)
         tokens = self.projection(x) + positions

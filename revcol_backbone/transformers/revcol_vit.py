@@ -53,6 +53,7 @@ class RevColViT(ColumnsBackbone):
     """
 
     arch: ViTArchitecture
+    stem: PatchEmbedding
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class RevColViT(ColumnsBackbone):
         self.pyramid = SimplePyramid(arch.width, out_indices)
         self.apply(initialize_weights)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # images alone
         """Compute the feature pyramid.
 
         Args:
