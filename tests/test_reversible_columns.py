@@ -94,6 +94,8 @@ class TestTokens(ColumnsProof):
 class TestMaps(ColumnsProof):
     """Columns of three levels of feature maps."""
 
+    test_two_processes_find_the_gradients_of_the_whole_batch = None  # as of tokens
+
     @staticmethod
     def build(columns: int, drop_path_rate: float = 0.0, **arguments) -> ReversibleColumns:
         return map_network(3, columns=columns, rate=drop_path_rate, **arguments).float()

@@ -6,22 +6,21 @@ import itertools
 from collections.abc import Callable
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from revcol_backbone.argument_checks import check_integer, drop_path_rates
 from revcol_backbone.column import Column
+from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.level import ChannelsFirstLayerNorm, Level
 from revcol_backbone.revcol import check_input, initialize_weights
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
-from revcol_backbone.reversible_columns import ReversibleColumns
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 
 
 @MODELS.register_module()
-class SwinColumns(ReversibleColumns, BaseModule):
+class SwinColumns(ColumnsBackbone):
     """Reversible columns of Swin Transformer blocks (arXiv 2103.14030), as a backbone.
 
     Stem, fusion and alphas are RevCol's, the blocks are timm's. In each level every second block

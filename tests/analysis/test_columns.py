@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from revcol_backbone import RevCol
+from revcol_backbone import RevCol, RevColViT, ReversibleColumns
 from revcol_backbone.analysis.columns import find_revcols, watch_columns
 from tests.golden import fill
 
 ARCH = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 1, 1), 'columns': 3}
 
 
-def seen_by(network: RevCol, image: Tensor) -> tuple[dict, tuple[Tensor, ...]]:
+def seen_by(network: ReversibleColumns, image: Tensor) -> tuple[dict, tuple[Tensor, ...]]:
     """What is seen of each column in one forward pass, and the network's result."""
     outputs = {}
 
@@ -35,6 +35,13 @@ def test_every_column_is_seen_once_in_order(save_memory):
     for seen, returned in zip(outputs[2], result, strict=True):
         assert torch.equal(seen, returned)
     assert [level.shape[1] for level in outputs[0]] == [4, 8, 12, 16]
+
+
+def test_columns_of_other_networks_are_seen():
+    network = RevColViT({'width': 8, 'layers': (1, 1, 1, 1), 'heads': 2, 'columns': 3})
+    assert list(find_revcols(nn.Sequential(network))) == ['0']
+    outputs, _ = seen_by(network, torch.randn(2, 3, 32, 48))
+    assert [tuple(level.shape) for level in outputs[2]] == [(2, 6, 8)] * 4
 
 
 def test_the_backward_pass_that_recomputes_columns_is_not_seen():
