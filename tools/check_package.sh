@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the wheel, checks its metadata, and tries it in a fresh virtual environment outside the
-# checkout: the command, the configs by name, mim. Libraries come from .venv; nothing of the
+# checkout: the command, the configs by name, mim train and mim download. Libraries come from .venv; nothing of the
 # checkout does.
 # Usage: bash tools/check_package.sh
 set -euo pipefail
@@ -55,6 +55,20 @@ reject() {
     grep -qF -- "$text" output.txt || { cat output.txt; stop "'$*' did not print '$text'."; }
     echo "ok: $* (fails as it should)"
 }
+
+# The published file comes from a server on this machine, which has a stand-in of it.
+NAME=upernet_revcol_tiny_fp16_512x512_160k_ade20k.pth
+mkdir server downloads
+echo 'stand-in' > "server/$NAME"
+python -u -m http.server --directory server --bind 127.0.0.1 0 > server.log 2>&1 &
+SERVER=$!
+trap 'kill $SERVER; rm -rf "$WORK"' EXIT
+until PORT=$(grep -oE 'port [0-9]+' server.log); do sleep 0.1; done
+sed -i "s|https://.*/$NAME|http://127.0.0.1:${PORT#port }/$NAME|" \
+    "$(dirname "$(revcol config revcol_t_upernet)")/metafile.yml"
+expect 'Successfully dumped revcol_t_upernet.py' \
+    python -m mim download revcol_backbone --config revcol_t_upernet --dest downloads
+cmp "server/$NAME" "downloads/$NAME"
 
 # Both configs are read, and then their data sets are missing.
 reject 'ADEChallengeData2016' python -m mim train revcol_backbone revcol_t_upernet.py --gpus 0
