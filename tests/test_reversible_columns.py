@@ -226,11 +226,6 @@ def test_arguments_out_of_range_are_refused(arguments: dict, message: str) -> No
         token_network(columns=2, **arguments)
 
 
-def test_a_column_wants_one_alpha_shape_for_every_level() -> None:
-    with pytest.raises(ValueError, match='given 2 levels, 1 alpha_shapes and 2 drop_path_rates'):
-        Column([TokenLevel(), TokenLevel()], [(CHANNELS,)])
-
-
 @pytest.mark.parametrize('save_memory', [True, False])
 @pytest.mark.parametrize('shape', [(CHANNELS + 1,), (1, CHANNELS), (1, 1, 1, CHANNELS, 1)])
 def test_an_alpha_that_does_not_fit_is_refused(save_memory: bool, shape: tuple) -> None:
