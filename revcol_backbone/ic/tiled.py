@@ -11,8 +11,11 @@ import itertools
 import torch
 from torch import Tensor
 
-# Elements of a tile for each thread: with the two that are in use at once, 2 MB, a core's cache.
+# Elements of a tile. With its intermediate result it is 2 MB, which a core's cache holds; larger
+# results are also slower to allocate, because the C library asks for their pages anew.
 TILE_ELEMENTS = 1 << 18
+# Threads that a tile keeps busy: PyTorch gives each of them 32,768 elements or more.
+THREADS_A_TILE = 8
 
 
 def collide_(
@@ -109,7 +112,8 @@ def _tiles(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
 
 def _steps(tensor: Tensor) -> list[tuple[int, int]]:
     """The dimensions to cut, and how many of their indices make a tile."""
-    largest, inner = TILE_ELEMENTS * torch.get_num_threads(), tensor.numel()
+    largest = TILE_ELEMENTS * max(torch.get_num_threads() // THREADS_A_TILE, 1)
+    inner = tensor.numel()
     steps: list[tuple[int, int]] = []
     for axis in sorted(range(tensor.ndim), key=tensor.stride, reverse=True):
         if inner <= largest:
