@@ -31,7 +31,7 @@ def load(monkeypatch):
 
 
 def test_every_form_is_trained_with_the_cost_of_the_plain_one(load):
-    settings = dict(WIDTH=4, TRAIN_IMAGES=100, EPOCHS=2, POINTS=1, BATCH_SIZE=50)
+    settings = dict(WIDTH=4, TRAIN_IMAGES=100, EPOCHS=2, POINTS=2, BATCH_SIZE=50)
     tool = load('ic_digits_classification', **settings)
     forms = importlib.import_module('ic_digits_forms').FORMS
     found = {form: tool.classify(form, 0) for form in forms}
