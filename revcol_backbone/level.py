@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from revcol_backbone.block_function import apply_block
+from revcol_backbone.block_function import ExpectedGradient, apply_block
 from revcol_backbone.variants import Architecture
 
 EPSILON = 1e-6
@@ -50,6 +50,15 @@ class Level(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, keep[index] if keep else None)
         return x
+
+    @property
+    def output_block(self) -> Block | None:
+        """The block whose output is the level's; ``None`` where a level or a block does more."""
+        block = self.blocks[-1] if len(self.blocks) else None
+        if not isinstance(block, Block) or list(self.blocks).count(block) > 1:
+            return None
+        is_last = type(self).forward is Level.forward and type(block).forward is Block.forward
+        return block if is_last and 'forward' not in {*vars(self), *vars(block)} else None
 
 
 class Fusion(nn.Module):
@@ -118,7 +127,12 @@ class Block(nn.Module):
         channels: Width C of the input and of the output.
         kernel_size: Odd size of the depthwise kernel; the padding keeps height and width.
         expansion: Width of the perceptron's hidden layer over C. Default 4.
+
+    Attributes:
+        expected: Set on a copy of the block, to compute its gradients in the forward pass.
     """
+
+    expected: ExpectedGradient | None = None
 
     def __init__(self, channels: int, kernel_size: int, expansion: int = EXPANSION) -> None:
         super().__init__()

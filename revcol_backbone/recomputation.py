@@ -12,6 +12,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
+from revcol_backbone.block_function import ExpectedGradient
+
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 _CHECKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
@@ -68,8 +70,20 @@ class LevelCall:
             _CHECKED[self._level] = self._fingerprint()
         return output
 
-    def repeat(self, tensors: Sequence[Tensor], *arguments: object) -> Tensor:
-        """Compute the same again from other tensors in place of :attr:`tensors`."""
+    def repeat(
+        self,
+        tensors: Sequence[Tensor],
+        *arguments: object,
+        expected: ExpectedGradient | None = None,
+    ) -> Tensor:
+        """Compute the same again from other tensors in place of :attr:`tensors`.
+
+        Args:
+            tensors: The other tensors.
+            arguments: The arguments of the level.
+            expected: What is known of the output. A level whose ``output_block`` says which block's
+                output it is computes that block's gradients in the same pass.
+        """
         replay = self._random.replay() if self._random else nullcontext()
         # Its cache is off: casts cached without gradients would cut those of a later user.
         autocast = (
@@ -83,7 +97,14 @@ class LevelCall:
                 slots[name] = tensors[number]
             for slots, name, value in self._changed:
                 slots[name] = value.clone()
-            return self._copy(*arguments)
+            block = getattr(self._copy, 'output_block', None) if expected else None
+            if block is None:
+                return self._copy(*arguments)
+            block.expected = expected
+            try:
+                return self._copy(*arguments)
+            finally:
+                del block.expected
 
     def _copied(self, module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
         if module in known:

@@ -1,9 +1,10 @@
 """Training memory that does not grow with the columns: one backward pass over all of them.
 
-The forward pass keeps the stem's output and what :mod:`revcol_backbone.anchors` chooses. The
-backward pass walks the columns from last to first and the levels of each from top to bottom. At
-every level it computes F once more, which serves twice: it is the local graph for the gradients
-and, where the column before was not kept, gives that column's level by the inverse.
+The last column is run as in plain training, unless ``anchor_every`` is 0. Of the others the forward
+pass keeps the stem's output and what :mod:`revcol_backbone.anchors` chooses, and the backward pass
+walks them from last to first and the levels of each from top to bottom. At every level it computes
+F once more, which serves twice: it is the local graph for the gradients and, where the column
+before was not kept, gives that column's level by the inverse.
 """
 
 from __future__ import annotations
@@ -94,11 +95,15 @@ def run_reversibly(
             found[position] = features
             continue
         reason = why_not_repeatable(column)
-        is_alone = reason or has_other_hooks(column) or not isinstance(column, Column)
+        # The backward pass begins with the last column: its graph is gone before the walk needs
+        # as much memory, and nothing of it is computed twice.
+        is_last = position == last and anchor_every > 0
+        is_alone = reason or is_last or has_other_hooks(column) or not isinstance(column, Column)
         if is_alone and waiting:
             features, waiting = undo(waiting, stem, features), []
         if reason:
             _warn_once(column, position, reason)
+        if reason or is_last:
             features = column(stem, features, keep[position], counts[position], constants)
         elif is_alone:
             # What hangs on the column surrounds the part that is computed again.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
+from revcol_backbone.block_function import ExpectedGradient
 from revcol_backbone.shortcut import bounded_alpha, bounded_alpha_gradient, invert_shortcut
 from revcol_backbone.stretch import Stretch
 
@@ -65,7 +66,8 @@ class WalkBack:
             if is_known and gradient is None:
                 continue
             below = cast(Tensor, outputs[index - 1]) if index else self.stem
-            fused, leaves = self._recompute(position, index, below, previous, gradient is not None)
+            expected = None if gradient is None else ExpectedGradient(gradient, not is_known)
+            fused, leaves = self._recompute(position, index, below, previous, expected)
             if previous is not None and not is_known:
                 previous[index] = self._undo(position, index, output, fused)
             del output
@@ -103,13 +105,15 @@ class WalkBack:
         index: int,
         below: Tensor,
         previous: Sequence[Tensor | None] | None,
-        with_graph: bool,
+        expected: ExpectedGradient | None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """F[l,i], with its local graph, and the leaves of that graph that want a gradient."""
+        """F[l,i], and where a gradient is expected its local graph and the leaves that want one."""
         weights = self.weights[position, index]
         arguments = self.stretch.arguments(position, index, below, previous)
-        with torch.set_grad_enabled(with_graph):
-            fused = self.stretch.calls[position, index].repeat(weights, *arguments)
+        with torch.set_grad_enabled(expected is not None):
+            fused = self.stretch.calls[position, index].repeat(
+                weights, *arguments, expected=expected
+            )
         leaves = [below, *arguments[1], *weights]
         return fused, [leaf for leaf in leaves if leaf.requires_grad]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from revcol_backbone import block_function
+from revcol_backbone import block_function, perceptron
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.level import Block
 from tests.device import DEVICE
@@ -49,14 +49,36 @@ def gradients(run: Callable[[], Tensor], block: Block, x: Tensor) -> list[Tensor
 def test_output_and_gradients_equal_the_modules(
     monkeypatch, keep, recompute, memory_format, kernel_size
 ) -> None:
-    monkeypatch.setattr(block_function, 'RECOMPUTE_FROM', 0 if recompute else 1000)
-    monkeypatch.setattr(block_function, 'CPU_CHUNK', 16 * 8 * 11)  # 11 positions at a time
+    monkeypatch.setattr(perceptron, 'RECOMPUTE_FROM', 0 if recompute else 1000)
+    monkeypatch.setattr(perceptron, 'CPU_CHUNK', 16 * 8 * 11)  # 11 positions at a time
     block, x = make_block(kernel_size=kernel_size), image((3, 4, 5, 7)).double()
     x = x.contiguous(memory_format=memory_format).requires_grad_()
     factors = KEEPS[keep] and torch.tensor(KEEPS[keep], dtype=torch.float64)
     found = gradients(lambda: block(x, factors), block, x)
     expected = gradients(lambda: by_modules(block, x, factors), block, x)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('keep', KEEPS)
+@pytest.mark.parametrize('needs_value', [True, False])
+def test_a_gradient_known_beforehand_gives_the_same_in_one_pass(
+    monkeypatch, keep, needs_value
+) -> None:
+    monkeypatch.setattr(perceptron, 'CPU_CHUNK', 16 * 8 * 11)
+    block, x = make_block(), image((3, 4, 5, 7)).double().requires_grad_()
+    factors = KEEPS[keep] and torch.tensor(KEEPS[keep], dtype=torch.float64)
+    output, *expected = gradients(lambda: by_modules(block, x, factors), block, x)
+    probe = image(output.shape, 'probe').double()
+    block.expected = block_function.ExpectedGradient(probe, needs_value)
+    found = block(x, factors)
+    if needs_value:
+        torch.testing.assert_close(found, output, rtol=1e-12, atol=1e-12)
+    else:
+        assert found.isnan().all()
+    of_all = torch.autograd.grad(found, [x, *block.parameters()], probe, retain_graph=True)
+    torch.testing.assert_close(list(of_all), expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(RuntimeError, match='another gradient'):
+        torch.autograd.grad(found, x, probe.clone())
 
 
 def test_gradients_of_both_orders_equal_finite_differences() -> None:
@@ -69,7 +91,7 @@ def test_gradients_of_both_orders_equal_finite_differences() -> None:
         weights = dict(zip(names, values, strict=True))
         order = ['dwconv', 'norm', 'pwconv1', 'pwconv2']
         flat = [weights[f'{module}.{kind}'] for module in order for kind in ('weight', 'bias')]
-        return block_function.BlockFunction.apply(x, keep, 1e-6, *flat, weights['gamma'])
+        return block_function.BlockFunction.apply(True, x, keep, 1e-6, *flat, weights['gamma'])
 
     assert torch.autograd.gradcheck(run, (x, *parameters))
     assert torch.autograd.gradgradcheck(run, (x, *parameters), atol=1e-4)
