@@ -127,6 +127,21 @@ def test_first_and_second_derivatives_are_the_numeric_ones(arguments, gain):
     assert gradgradcheck(run, inputs)
 
 
+@pytest.mark.parametrize('is_frozen', [False, True])
+def test_collision_parameters_train_alone_and_an_in_place_relu_may_follow(is_frozen):
+    layer, x = layer_and_input()
+    for parameter in (layer.weight, layer.bias):
+        parameter.requires_grad_(not is_frozen)
+    x = x.detach()
+    wanted = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    probe = torch.randn_like(layer(x))
+    found = torch.autograd.grad(nn.functional.relu_(layer(x)), wanted, probe)
+    expected = torch.autograd.grad(textbook_convolution(layer, x).relu(), wanted, probe)
+    assert len(found) == (2 if is_frozen else 4)
+    for value, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, reference, **EXACT)
+
+
 @pytest.mark.parametrize('bias', [False, True])
 def test_with_a_gain_it_starts_as_the_ordinary_convolution_and_alive(bias):
     torch.manual_seed(0)
@@ -276,34 +291,6 @@ def test_mmcv_builds_it_from_a_config():
     module = ConvModule(4, 8, 3, conv_cfg=dict(type='ICConv2d'), norm_cfg=dict(type='BN'))
     assert type(module.conv) is ICConv2d
     assert module(torch.randn(1, 4, 5, 5)).shape == (1, 8, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (dict(in_channels=0), 'in_channels=0 is not allowed; give a positive integer'),
-        (dict(out_channels=-1), 'out_channels=-1 is not allowed; give a positive integer'),
-        (dict(kernel_size=0), 'kernel_size=0 is not allowed; give a positive integer or two'),
-        (dict(kernel_size=(3, 3, 3)), r'kernel_size=\(3, 3, 3\) is not allowed'),
-        (dict(groups=3), 'groups=3 is not allowed with in_channels=4 and out_channels=8'),
-        (dict(collision_start='half'), "collision_start='half' is not allowed; give a number"),
-        (dict(collision_start=True), 'collision_start=True is not allowed'),
-    ],
-)
-def test_refuses_arguments_that_there_are_not(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ICConv2d(**(dict(in_channels=4, out_channels=8, kernel_size=3) | arguments))
-
-
-@pytest.mark.parametrize('shape', [(1, 3, 8, 8), (4, 8), (1, 1, 4, 8, 8)])
-def test_refuses_inputs_of_other_channels_or_dimensions(shape):
-    with pytest.raises(ValueError, match=r'it takes \(batch, 4, height, width\)'):
-        ICConv2d(4, 8, 3)(torch.zeros(shape))
-
-
-def test_an_input_smaller_than_the_kernel_is_torch_s_own_error():
-    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
-        ICConv2d(4, 8, 5)(torch.zeros(1, 4, 3, 3))
 
 
 def test_the_gain_only_scales_the_term():
