@@ -31,9 +31,8 @@ def gradient_errors(
     """
     stored = torch.float32 if autocast else dtype
     rounded = copy.deepcopy(model).to(stored)
-    exact = copy.deepcopy(rounded).double()
-    exact.save_memory = False
-    expected = _gradient(exact, image.to(stored).double(), None)
+    rounded.save_memory = False
+    expected = _gradient(copy.deepcopy(rounded).double(), image.to(stored).double(), None)
     errors = []
     for save_memory in (False, True):
         rounded.save_memory = save_memory
