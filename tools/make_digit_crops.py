@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from make_digits_dataset import DigitsDataset, Scene, Settings
+from digit_scenes import DigitScenes, Scene, Settings
 
 from revcol_backbone.cli import report_errors
 
@@ -40,7 +40,7 @@ def write_crops(out: Path, scenes: dict[str, int], size: int) -> bool:
     """
     if out.exists():
         return False
-    dataset = DigitsDataset(Settings())
+    dataset = DigitScenes(Settings())
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as temporary:
         whole = Path(temporary) / out.name

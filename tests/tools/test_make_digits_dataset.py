@@ -24,7 +24,9 @@ def load_module(path: Path):
     return module
 
 
+sys.path.insert(0, str(SCRIPT.parent))  # where it finds its neighbor when it is run
 make_digits = load_module(SCRIPT)
+digit_scenes = sys.modules['digit_scenes']
 SETTINGS = make_digits.Settings(**COUNTS, size=SIZE, seed=3)
 
 
@@ -81,7 +83,7 @@ def test_the_label_map_is_the_union_of_disjoint_masks(root, split):
         for annotation in coco.imgToAnns[image['id']]:
             expected += coco.annToMask(annotation) * annotation['category_id']
             assert coco.cats[annotation['category_id']]['name'] == str(
-                make_digits.load_digits().target[annotation['source_digit']]
+                digit_scenes.load_digits().target[annotation['source_digit']]
             )
         path = root / 'annotations' / split / f'{Path(image["file_name"]).stem}.png'
         # Two overlapping masks would add up to another class.
@@ -97,13 +99,13 @@ def test_masks_are_where_the_digits_were_drawn(composer, split):
         np.testing.assert_array_equal(scene.image[far], scene.background[far])
         for instance in scene.instances:
             inside = cv2.erode(instance.mask.astype(np.uint8), np.ones((3, 3))) > 0
-            assert (scene.image[inside] == instance.colour).all()
+            assert (scene.image[inside] == instance.color).all()
 
 
 def test_digits_overlap_but_enough_of_each_stays_visible(composer):
     scenes = [composer.scene('train', index) for index in range(60)]
     instances = [instance for scene in scenes for instance in scene.instances]
-    smallest = make_digits.MIN_AREA * SIZE * SIZE
+    smallest = digit_scenes.MIN_AREA * SIZE * SIZE
     assert min(instance.mask.sum() for instance in instances) >= smallest
     assert sum(map(_has_touching_digits, scenes)) > len(scenes) / 4
 
