@@ -22,8 +22,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(
         "revcol_backbone needs mmengine: install 'revcol-backbone[det,mmcv-lite]' for MMDetection, "
-        "'revcol-backbone[seg,mmcv-lite]' for MMSegmentation, or 'revcol-backbone[det-onedl]' for "
-        'the maintained forks'
+        "'revcol-backbone[seg,mmcv-lite]' for MMSegmentation, 'revcol-backbone[detectron2]' for "
+        "Detectron2, or 'revcol-backbone[det-onedl]' for the maintained forks"
     ) from error
 
 from revcol_backbone import mmcv_ops

@@ -1,29 +1,11 @@
 """Cascade Mask R-CNN on a small RevCol for the quickstart's digits: minutes on two CPU cores."""
 
-import os
-
-from detectron2.config import LazyCall as L
-from detectron2.data.datasets import register_coco_instances
 from detectron2.layers import ShapeSpec
-from fvcore.common.param_scheduler import CosineParamScheduler
 
-from .revcol_cascade import dataloader, lr_multiplier, model, optimizer, train
+from ...base_configs.detectron2_digits import bottom_up, lr_multiplier, optimizer, width
+from .revcol_cascade import dataloader, model, train
 
-data = os.environ.get('DIGITS', 'data/digits')
-for split in ('train', 'val'):
-    register_coco_instances(
-        f'digits_{split}',
-        {},
-        f'{data}/annotations/instances_{split}.json',
-        f'{data}/images/{split}',
-    )
-width, num_classes = 48, 10
-
-model.backbone.bottom_up.update(
-    arch=dict(channels=(24, 48, 96, 192), layers=(1, 1, 1, 1), columns=2),
-    drop_path_rate=0.0,
-    save_memory=True,
-)
+model.backbone.bottom_up.update(bottom_up)
 model.backbone.update(out_channels=width, top_block=None)
 # Digits are narrow and about 25 to 80 pixels tall: anchors of one shape, half an octave apart.
 levels = ['p2', 'p3', 'p4', 'p5']
@@ -36,7 +18,7 @@ model.proposal_generator.anchor_generator.update(
     aspect_ratios=[1.5],
     strides=[4, 8, 16, 32],
 )
-model.roi_heads.update(num_classes=num_classes, batch_size_per_image=48)
+model.roi_heads.update(num_classes=10, batch_size_per_image=48)
 model.roi_heads.box_pooler.sampling_ratio = model.roi_heads.mask_pooler.sampling_ratio = 1
 for head in model.roi_heads.box_heads:
     head.update(
@@ -53,7 +35,7 @@ model.roi_heads.mask_head.update(
     input_shape=ShapeSpec(channels=width, height=14, width=14), conv_dims=[32, 32, 32]
 )
 
-del head, predictor  # every name left here becomes part of the config
+del bottom_up, head, predictor  # every name left here becomes part of the config
 
 dataloader.train.update(total_batch_size=4, num_workers=0)
 dataloader.train.dataset.names = 'digits_train'
@@ -61,16 +43,8 @@ dataloader.train.mapper.update(augmentations=[], instance_mask_format='bitmask')
 dataloader.test.update(num_workers=0)
 dataloader.test.dataset.names = 'digits_val'
 dataloader.test.mapper.augmentations = []
-train.update(max_iter=600, eval_period=600, device='cpu', output_dir='work_dirs/detectron2')
+train.update(max_iter=600, eval_period=600, device='cpu', output_dir='work_dirs/detectron2/cascade')
 train.amp.enabled = False
 train.checkpointer.period = 200
-optimizer.lr = 2e-3
-optimizer.betas = (0.9, 0.99)
-optimizer.params.lr_factor_func.decay_rate = 1.0
-# Blocks start as the identity (layer scale 1e-6); from scratch they should wake up soon.
-optimizer.params.overrides.gamma.lr = 50 * optimizer.lr
-lr_multiplier.update(
-    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0), warmup_length=100 / 600
-)
 
 __all__ = ['dataloader', 'lr_multiplier', 'model', 'optimizer', 'train']

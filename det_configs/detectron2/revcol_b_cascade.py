@@ -1,9 +1,9 @@
-from revcol_backbone.checkpoints.sources import PUBLISHED
+from revcol_backbone.checkpoints import sources
 
 from .revcol_cascade import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up.update(
-    arch='base', drop_path_rate=0.4, pretrained=PUBLISHED['revcol_base_1k.pth']
+    arch='base', drop_path_rate=0.4, pretrained=sources.PUBLISHED['revcol_base_1k.pth']
 )
 optimizer.params.lr_factor_func.decay_rate = 0.9
 

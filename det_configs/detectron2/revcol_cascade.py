@@ -6,40 +6,47 @@ three.
 """
 
 import detectron2.data.transforms as T
-import torch
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.solver import WarmupParamScheduler
-from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
-from revcol_backbone.integrations.detectron2 import (
-    RevColBackbone,
-    revcol_lr_factor,
-    revcol_weight_decay_overrides,
-)
+from revcol_backbone.integrations.detectron2 import RevColBackbone
+
+from ...base_configs.detectron2 import image_format, optimizer, pixel_mean, pixel_std
 
 model = get_config('common/models/cascade_rcnn.py').model
 model.backbone.bottom_up = L(RevColBackbone)(
     arch='tiny', drop_path_rate=0.3, pretrained=None, out_features=['res2', 'res3', 'res4', 'res5']
 )
-# Images are RGB with the mean and standard deviation of ImageNet, in 0 to 255.
-model.input_format = 'RGB'
-model.pixel_mean = [123.675, 116.28, 103.53]
-model.pixel_std = [58.395, 57.12, 57.375]
+model.update(input_format=image_format, pixel_mean=pixel_mean, pixel_std=pixel_std)
+# MMDetection's proposals and their loss; Detectron2 trains on 1000 of them, uses the anchors that
+# cross the border too and has the absolute error as the loss.
+model.proposal_generator.update(
+    post_nms_topk=(2000, 1000), anchor_boundary_thresh=0, smooth_l1_beta=1 / 9
+)
 for head in model.roi_heads.box_heads:
     head.update(conv_dims=[256] * 4, fc_dims=[1024], conv_norm='SyncBN')
-for predictor, (center, size) in zip(
-    model.roi_heads.box_predictors, ((0.1, 0.2), (0.05, 0.1), (0.033, 0.067)), strict=True
+# The stages' losses weigh 1, 1/2 and 1/4. Detectron2 passes a third of their gradients on to the
+# features: three times the weights undo that. The heads' own gradients are three times as large,
+# which AdamW levels out.
+for predictor, weight, (center, size) in zip(
+    model.roi_heads.box_predictors,
+    (3.0, 1.5, 0.75),
+    ((0.1, 0.2), (0.05, 0.1), (0.033, 0.067)),
+    strict=True,
 ):
     predictor.box2box_transform.weights = (1 / center, 1 / center, 1 / size, 1 / size)
-    predictor.update(box_reg_loss_type='giou', loss_weight={'loss_box_reg': 10.0})
+    predictor.update(
+        box_reg_loss_type='giou',
+        loss_weight={'loss_cls': weight, 'loss_box_reg': 10 * weight},
+    )
 
 del head, predictor  # every name left here becomes part of the config
 
 dataloader = get_config('common/data/coco.py').dataloader
 dataloader.train.mapper.update(
-    image_format='RGB',
+    image_format=image_format,
     # A flip, then either a resize to one of eleven short sides, or a resize, a crop and that one.
     augmentations=[
         L(T.RandomFlip)(horizontal=True),
@@ -74,16 +81,5 @@ lr_multiplier = L(WarmupParamScheduler)(
     warmup_factor=0.001,
     warmup_method='linear',
 )
-optimizer = L(torch.optim.AdamW)(
-    params=L(get_default_optimizer_params)(
-        base_lr='${..lr}',
-        weight_decay_norm=0.0,
-        overrides=revcol_weight_decay_overrides(),
-        lr_factor_func=L(revcol_lr_factor)(
-            arch='${model.backbone.bottom_up.arch}', decay_rate=0.85
-        ),
-    ),
-    lr=2e-4,
-    betas=(0.9, 0.999),
-    weight_decay=0.05,
-)
+
+__all__ = ['dataloader', 'lr_multiplier', 'model', 'optimizer', 'train']

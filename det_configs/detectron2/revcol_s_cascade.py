@@ -1,9 +1,9 @@
-from revcol_backbone.checkpoints.sources import PUBLISHED
+from revcol_backbone.checkpoints import sources
 
 from .revcol_cascade import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up.update(
-    arch='small', drop_path_rate=0.4, pretrained=PUBLISHED['revcol_small_1k.pth']
+    arch='small', drop_path_rate=0.4, pretrained=sources.PUBLISHED['revcol_small_1k.pth']
 )
 
 __all__ = ['dataloader', 'lr_multiplier', 'model', 'optimizer', 'train']

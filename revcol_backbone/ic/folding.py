@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from revcol_backbone.ic.collision import collide
 from revcol_backbone.ic.conv import ICConv2d, sizes_of
@@ -73,8 +74,8 @@ class FoldedICConv2d(nn.Module):
 def fold_batch_norms(model: nn.Module) -> int:
     """Fold every batch norm that follows an :class:`ICConv2d` among a module's children, in place.
 
-    As ``mmcv.cnn.fuse_conv_bn``, which is for ordinary convolutions: there a batch norm would
-    be folded into the weights alone. Fold the units first.
+    As :func:`fuse_convolutions`, which is for ordinary convolutions: there a batch norm would be
+    folded into the weights alone. Fold the units first.
 
     Args:
         model: A model in evaluation mode; its units and their norms must be used in the order in
@@ -99,6 +100,26 @@ def fold_batch_norms(model: nn.Module) -> int:
         else:
             folded += fold_batch_norms(child)
     return folded
+
+
+@torch.no_grad()
+def fuse_convolutions(model: nn.Module) -> None:
+    """Fold every batch norm that follows an ordinary convolution into it, in place.
+
+    Args:
+        model: As for :func:`fold_batch_norms`, called before.
+    """
+    last: tuple[str, nn.Conv2d] | None = None
+    for name, child in list(model.named_children()):
+        if isinstance(child, _BatchNorm):
+            if last is not None and child.running_mean is not None:
+                setattr(model, last[0], fuse_conv_bn_eval(last[1], child))
+                setattr(model, name, nn.Identity())
+            last = None
+        elif isinstance(child, nn.Conv2d):
+            last = name, child
+        else:
+            fuse_convolutions(child)
 
 
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,14 @@
-"""What the IC-ResNets of mmdet and mmseg add to the ResNets of these libraries."""
+"""What the IC-ResNets of every library add to its ResNets."""
 
 from __future__ import annotations
 
 import torch
-from mmcv.cnn import fuse_conv_bn
 from mmengine.model import BaseModule, initialize
 from torch import nn
 
 from revcol_backbone.ic.basic_checkpoint import load_basic
 from revcol_backbone.ic.conv import ICConv2d
-from revcol_backbone.ic.folding import fold_batch_norms
+from revcol_backbone.ic.folding import fold_batch_norms, fuse_convolutions
 from revcol_backbone.ic.replacement import is_3x3, replace_convolutions
 from revcol_backbone.ic.start import DEFAULT_START
 
@@ -17,7 +16,7 @@ CHOICES = {'3x3': is_3x3, 'all': lambda name, conv: True}
 
 
 class CollisionUnits(BaseModule):
-    """Put before a ResNet of mmdet or mmseg, turns its convolutions into :class:`ICConv2d`.
+    """Put before a ResNet, turns its convolutions into :class:`ICConv2d`.
 
     Nothing else changes: features, arguments and the names of the weights are the ResNet's.
     The stem's convolutions are never replaced.
@@ -116,8 +115,9 @@ class CollisionUnits(BaseModule):
         """
         if self.deploy:
             return
+        self.eval()
         fold_batch_norms(self)
-        fuse_conv_bn(self)  # the other convolutions
+        fuse_convolutions(self)
         self.deploy = True
         # Frozen stages and norm_eval have nothing left to do.
         self.frozen_stages, self.norm_eval = -1, False

@@ -1,4 +1,4 @@
-"""RevCol and RedNet as backbones of Detectron2, for LazyConfig and for yacs configs.
+"""RevCol, RedNet and IC-ResNet as backbones of Detectron2, for LazyConfig and for yacs configs.
 
 Importing this module registers ``build_revcol_backbone`` and ``build_revcol_fpn_backbone``. Nothing
 else in the package imports Detectron2.
@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.model import BaseModule
+from PIL import Image
 from torch import Tensor
 
 from revcol_backbone.checkpoints.reading import list_first
+from revcol_backbone.ic.resnet import CollisionUnits
+from revcol_backbone.ic.torchvision_resnet import StagedResNet
 from revcol_backbone.involution.bottleneck import EXPANSION
 from revcol_backbone.involution.rednet import WIDTHS, RedNet
 from revcol_backbone.revcol import RevCol
@@ -54,20 +58,22 @@ class BackboneFeatures(BaseModule):
         pretrained: str | None = None,
         **kwargs: Any,
     ) -> None:
-        unknown = [name for name in out_features if name not in FEATURES]
-        if unknown or not out_features:
+        names = list(out_features)
+        if not names or not set(names) <= set(FEATURES) or len(set(names)) < len(names):
             raise ValueError(
-                f'{type(self).__name__} out_features={list(out_features)!r} is not allowed; give '
-                f'one or more of {", ".join(FEATURES)}.'
+                f'{type(self).__name__} out_features={names!r} is not allowed; give one or more '
+                f'of {", ".join(FEATURES)}, each once.'
             )
         # OmegaConf hands over its own lists.
-        indices = tuple(FEATURES.index(name) for name in out_features)
+        indices = tuple(FEATURES.index(name) for name in names)
         super().__init__(*args, out_indices=indices, **kwargs)
-        self._out_features = list(out_features)
+        self._out_features = names
+        self._is_initialized = False
         if pretrained:
             self.init_cfg = {'type': 'Pretrained', 'checkpoint': pretrained}
         if self.init_cfg:
             self.init_weights()
+        self._is_initialized = True
 
     @property
     def size_divisibility(self) -> int:
@@ -94,8 +100,9 @@ class BackboneFeatures(BaseModule):
         return dict(zip(self._out_features, super().forward(x), strict=True))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        # Detectron2's checkpointer drops what does not fit and continues.
-        expected = self.state_dict()
+        # Detectron2's checkpointer drops what does not fit and continues. `pretrained` has been
+        # checked, and may lack what an ordinary ResNet does not have.
+        expected = self.state_dict() if self._is_initialized else {}
         missing = [name for name in expected if prefix + name not in state_dict]
         missing += [
             name
@@ -133,6 +140,24 @@ class RedNetBackbone(BackboneFeatures, RedNet, Backbone):  # type: ignore[misc] 
         return [EXPANSION * width for width in WIDTHS]
 
 
+class ICResNetBackbone(  # type: ignore[misc]  # levels by name
+    BackboneFeatures, CollisionUnits, StagedResNet, Backbone
+):
+    """IC-ResNet 18, 34, 50, 101 or 152 for Detectron2, made from torchvision's ResNet.
+
+    ``pretrained`` takes an IC-ResNet, or an ordinary ResNet as the basic model. Other arguments are
+    those of :class:`~revcol_backbone.ic.torchvision_resnet.StagedResNet`, and ``ic_convolutions``,
+    ``collision_start``, ``collision_gain`` and ``deploy`` of the IC-ResNet of mmdet.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.train(self.training)  # freezes the units that took the place of frozen convolutions
+
+    def _channels(self) -> Sequence[int]:
+        return self.channels
+
+
 def revcol_lr_factor(arch: str | dict, decay_rate: float) -> Callable[[str], float]:
     """Layer-wise learning-rate decay, for ``lr_factor_func`` of Detectron2's optimizer defaults.
 
@@ -159,6 +184,15 @@ def revcol_weight_decay_overrides(levels: int = 4) -> dict[str, dict[str, float]
     """``overrides`` of Detectron2's optimizer defaults: no weight decay where RevCol has none."""
     names = ['gamma', 'bias', *(f'alpha{level}' for level in range(levels))]
     return {name: {'weight_decay': 0.0} for name in names}
+
+
+def read_label_map(filename: str, copy: bool = True, dtype: Any = None) -> np.ndarray:
+    """Read a label map, for ``sem_seg_loading_fn`` of Detectron2's ``SemSegEvaluator``.
+
+    Its default asks NumPy for an array without a copy, which NumPy 2 refuses for pictures.
+    """
+    with Image.open(filename) as picture:
+        return np.array(picture, dtype=dtype)
 
 
 def add_revcol_config(cfg: CfgNode) -> None:
