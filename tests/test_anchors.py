@@ -81,11 +81,19 @@ def test_any_alphas_in_half_precision(dtype: torch.dtype, autocast: bool, drawn:
 
 
 @pytest.mark.parametrize('alpha', [2.0, 0.5, 0.4, 0.2, 0.1, 0.01])
-@pytest.mark.parametrize('columns', [4])
+@pytest.mark.parametrize('columns', [2, 3, 4])
 def test_every_alpha_alike(columns: int, alpha: float) -> None:
     model = fill(RevCol({**ARCH, 'columns': columns}))
     set_alphas(model, (alpha, alpha), (alpha, alpha), share=0, negative=0, seed=0)
     plain, saving = gradient_errors(model, image(SIZE), torch.float32)
+    assert saving <= LARGEST_RATIO * plain
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('columns', [2, 3])
+def test_few_columns_with_usual_alphas_in_half_precision(columns: int, dtype: torch.dtype) -> None:
+    model = fill(RevCol({**ARCH, 'columns': columns}))
+    plain, saving = gradient_errors(model, image(SIZE), dtype)
     assert saving <= LARGEST_RATIO * plain
 
 
