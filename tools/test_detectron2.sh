@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Tests the Detectron2 integration against a repack of Detectron2 in .d2, which it makes: the tests;
-# trainings on data/digits by Detectron2's own script, 600 iterations of a detector and 300 of a
-# segmentor, which must reach the figures below; and the trained detector in MMDetection, whose AP
-# must be the same. What was trained goes to work_dirs/detectron2.
+# trainings on data/digits by Detectron2's own script, 600 iterations of a detector, which must reach
+# the figures below, and 300 of a segmentor; and the trained detector in MMDetection, whose AP must be
+# the same. What was trained goes to work_dirs/detectron2.
 # Usage: bash tools/test_detectron2.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,9 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 BOX_AP=0.45
 MASK_AP=0.28
-MIOU=0.45
 # The libraries average the scores of a cascade's stages in different ways.
-AP_DIFFERENCE=0.015
+AP_DIFFERENCE=0.005
 WORK_DIR=work_dirs/detectron2
 DETECTRON2='sal-detectron2==0.7.2
     --hash=sha256:491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561'
@@ -57,12 +56,12 @@ test_in_openmmlab() {
 
 # Reads Detectron2's logs, in percent, and MMDetection's.
 check_figures() {
-    python - "$WORK_DIR" $BOX_AP $MASK_AP $MIOU $AP_DIFFERENCE << 'PYTHON'
+    python - "$WORK_DIR" $BOX_AP $MASK_AP $AP_DIFFERENCE << 'PYTHON'
 import re
 import sys
 from pathlib import Path
 
-folder, (box, mask, miou, difference) = Path(sys.argv[1]), map(float, sys.argv[2:])
+folder, (box, mask, difference) = Path(sys.argv[1]), map(float, sys.argv[2:])
 cascade, segmentor, moved = (
     (folder / f'{name}.log').read_text() for name in ('cascade', 'semantic_fpn', 'openmmlab')
 )
@@ -71,8 +70,8 @@ own = {task: float(percent) / 100 for task, percent in re.findall(pattern, casca
 other = {task: float(ap) for task, ap in re.findall(r'coco/(\w+)_mAP: ([\d.]+)', moved)}
 print(f'Detectron2: box AP {own["bbox"]:.3f}, mask AP {own["segm"]:.3f}, mIoU {own["sem_seg"]:.3f}')
 print(f'moved to MMDetection: box AP {other["bbox"]:.3f}, mask AP {other["segm"]:.3f}')
-if own['bbox'] < box or own['segm'] < mask or own['sem_seg'] < miou:
-    sys.exit(f'error: box AP {box}, mask AP {mask} and mIoU {miou} were to be reached')
+if own['bbox'] < box or own['segm'] < mask:
+    sys.exit(f'error: box AP {box} and mask AP {mask} were to be reached')
 if any(abs(own[task] - other[task]) > difference for task in ('bbox', 'segm')):
     sys.exit(f'error: the AP of both libraries differ by more than {difference}')
 PYTHON
