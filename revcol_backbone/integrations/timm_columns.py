@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from mmengine.model import BaseModule
@@ -16,6 +17,10 @@ from revcol_backbone.level import UpBranch
 from revcol_backbone.revcol import initialize_weights
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.reversible_columns import ReversibleColumns
+from revcol_backbone.transformers.repeatable_attention import repeatable_attention
+
+# How timm calls what is added to the scores of attention.
+BIAS_OF_POSITIONS = 'relative_position_bias'
 
 
 def columns_of(model: str, columns: int = 4, **arguments: Any) -> TimmColumns:
@@ -120,6 +125,8 @@ class StageLevel(nn.Module):
         self.up = None if above_channels is None else UpBranch(above_channels, channels)
         self.stage = stage
         self.channels_last = channels_last
+        names = [name for name, _ in stage.named_parameters()]
+        self.learns_bias = any(BIAS_OF_POSITIONS in name for name in names)
 
     def forward(self, below: Tensor, above: Sequence[Tensor] = (), keep: None = None) -> Tensor:
         """Compute the level from what is below and above."""
@@ -129,7 +136,8 @@ class StageLevel(nn.Module):
             else:
                 up = self.up(above[0], below.shape[2:])
             below = below + up
-        return self.stage(below)
+        with repeatable_attention(below, self.training) if self.learns_bias else nullcontext():
+            return self.stage(below)
 
 
 def _column(stages: Stages, is_first_column: bool) -> Column:

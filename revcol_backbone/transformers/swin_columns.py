@@ -16,6 +16,7 @@ from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.level import ChannelsFirstLayerNorm, Level
 from revcol_backbone.revcol import check_input, initialize_weights
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.transformers.repeatable_attention import repeatable_attention
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 
 
@@ -150,7 +151,8 @@ class WindowBlock(nn.Module):
         """
         height, width = x.shape[-2:]
         padded = F.pad(x, (0, -width % self.window, 0, -height % self.window))
-        result = self.block(padded.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        with repeatable_attention(x, self.training):
+            result = self.block(padded.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         result = result[..., :height, :width]
         return result if keep is None else x + keep.view(-1, 1, 1, 1) * (result - x)
 

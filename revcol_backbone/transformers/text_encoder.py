@@ -34,6 +34,7 @@ class TextEncoder(ReversibleColumns):
             training memory does not grow with their number.
         anchor_every: With ``save_memory``, keep the outputs of every so-many-th column; 0 keeps
             only the last one's.
+        frozen_columns: -1 or 0 freezes nothing, n the first n columns.
 
     Raises:
         ValueError: An argument is out of range; the message says what is allowed.
@@ -50,6 +51,7 @@ class TextEncoder(ReversibleColumns):
         dropout: float = 0.1,
         save_memory: bool = True,
         anchor_every: int = DEFAULT_ANCHOR_EVERY,
+        frozen_columns: int = -1,
     ) -> None:
         owner = type(self).__name__
         check_integer(owner, 'columns', columns, 1)
@@ -70,6 +72,7 @@ class TextEncoder(ReversibleColumns):
             stem=nn.Identity(),
             save_memory=save_memory,
             anchor_every=anchor_every,
+            frozen_columns=frozen_columns,
         )
         self.norm = nn.LayerNorm(width)
 

@@ -6,17 +6,48 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor
 
 from revcol_backbone.analysis.flops import model_multiply_adds
 from revcol_backbone.transformers.swin_columns import SwinColumns, WindowBlock
+from tests.columns_proof import ColumnsProof, error, gradients, plain_gradients
 from tests.configs import build_model, load_config
 from tests.golden import fill, image
 
 SMALL = dict(channels=(4, 8, 16, 32), layers=(2, 1, 2, 1), columns=3)
+TINY = dict(channels=(64, 128, 256, 512), layers=(2, 2, 4, 2))
 
 
 def build(**arguments: object) -> SwinColumns:
     return fill(SwinColumns(SMALL, head_dim=4, window_size=4, **arguments))
+
+
+class TestProof(ColumnsProof):
+    """Of maps that are no whole number of windows."""
+
+    @staticmethod
+    def build(columns: int, **arguments: object) -> SwinColumns:
+        return SwinColumns({**SMALL, 'columns': columns}, head_dim=4, window_size=4, **arguments)
+
+    @staticmethod
+    def inputs() -> tuple[Tensor, ...]:
+        return (image((2, 3, 40, 33)),)
+
+    @staticmethod
+    def build_for_memory(columns: int, **arguments: object) -> SwinColumns:
+        with torch.device('meta'):
+            return SwinColumns({**TINY, 'columns': columns}, **arguments)
+
+    @staticmethod
+    def inputs_for_memory() -> tuple[Tensor, ...]:
+        return (torch.empty(1, 3, 448, 672, device='meta'),)
+
+    def test_autocast_is_as_exact_as_plain_training_with_it(self) -> None:
+        """With weights drawn at random bfloat16 is far from exact, in either way alike."""
+        network, inputs = fill(self.build(4)).train(), self.inputs()
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            plain = plain_gradients(network, inputs)
+            assert error(gradients(network, inputs), plain) < 0.02
 
 
 @pytest.mark.parametrize('shift', [0, 2])

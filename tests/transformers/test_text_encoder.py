@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from revcol_backbone.transformers.text_encoder import TextEncoder
+from tests.columns_proof import ColumnsProof
 from tests.golden import fill, image
 
 WIDTH, HEADS = 8, 2
@@ -19,6 +20,30 @@ def build(**arguments: object) -> TextEncoder:
 
 def padding(*lengths: int) -> Tensor:
     return torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
+
+
+class Encoder(TextEncoder):
+    """It returns one level, and as a tuple."""
+
+    def forward(self, tokens: Tensor, padded: Tensor) -> tuple[Tensor]:
+        return (super().forward(tokens, src_key_padding_mask=padded),)
+
+
+class TestProof(ColumnsProof):
+    """Dropout stands for drop path."""
+
+    @staticmethod
+    def build(columns: int, drop_path_rate: float = 0.0, **arguments: object) -> TextEncoder:
+        sizes = dict(width=WIDTH, heads=HEADS, hidden=12, dropout=drop_path_rate)
+        return Encoder(columns, levels=3, **sizes, **arguments)
+
+    @staticmethod
+    def inputs() -> tuple[Tensor, ...]:
+        return image((2, 7, WIDTH)), padding(7, 4)
+
+    @staticmethod
+    def inputs_for_memory() -> tuple[Tensor, ...]:
+        return image((2, 256, WIDTH)), padding(256, 200)
 
 
 def test_padding_does_not_change_what_a_sentence_is() -> None:

@@ -275,7 +275,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--seeds', type=int, default=3, help='runs of each, from seed 0 on')
-    parser.add_argument('--steps', type=int, default=1500, help='training steps of each run')
+    parser.add_argument('--steps', type=int, default=600, help='training steps of each run')
     parser.add_argument('--workers', type=int, default=2, help='runs at a time, a thread each')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/language/results.md'))
     return parser.parse_args(argv)
