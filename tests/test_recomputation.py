@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from revcol_backbone import RevCol
-from revcol_backbone.level import Block
+from revcol_backbone.level import Block, Level
 from revcol_backbone.reversible import run_reversibly
 from tests.golden import fill, image
 
@@ -127,6 +128,30 @@ class PlainBlock(nn.Module):
 @pytest.mark.parametrize('block', [RandomBlock, NormBlock])
 def test_blocks_with_random_numbers_or_statistics(block: type) -> None:
     assert_trains_as_plainly(block=block)
+
+
+class DoublingLevel(Level):
+    """Does more than its last block."""
+
+    def forward(self, *arguments: object) -> Tensor:
+        return 2 * super().forward(*arguments)
+
+
+def run_twice(level: Level) -> None:
+    level.blocks[-1] = level.blocks[0]
+
+
+def double_the_level(level: Level) -> None:
+    level.__class__ = DoublingLevel
+
+
+@pytest.mark.parametrize('change', [run_twice, double_the_level])
+def test_levels_whose_last_block_does_not_give_their_output(change: Callable) -> None:
+    def prepare(model: RevCol) -> None:
+        for column in (model.subnet0, model.subnet1):
+            change(column.level2)
+
+    assert_trains_as_plainly(prepare)
 
 
 def test_random_numbers_go_on_as_in_plain_training() -> None:

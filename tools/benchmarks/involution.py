@@ -2,6 +2,7 @@
 
     python tools/benchmarks/involution.py
     python tools/benchmarks/involution.py --sizes 2x64x112x112x7x1 --rounds 9
+    python tools/benchmarks/involution.py --sizes 2x64x112x112x7x1 --rounds 9 --beside 1
     python tools/benchmarks/involution.py --device cuda --out work_dirs/involution.md
 
 A layer is timed whole, with the generation of its kernels, which both forms share and which is
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -81,9 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = arguments.sizes or [REFERENCE, *rednet_sizes()]
     counts = rednet_sizes()
     rows = []
-    for size in sizes:
-        rows.append(compare(size, counts.get(size, '-'), arguments.device, arguments.rounds))
-        print(format_row(rows[-1]), file=sys.stderr, flush=True)
+    with busy_processes(arguments.beside):
+        for size in sizes:
+            rows.append(compare(size, counts.get(size, '-'), arguments.device, arguments.rounds))
+            print(format_row(rows[-1]), file=sys.stderr, flush=True)
     table = format_table(rows, arguments)
     print(table)
     if arguments.out:
@@ -102,9 +106,25 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--rounds', type=int, default=5, help='turns of each form')
     parser.add_argument('--threads', type=int, default=2, help='threads on a CPU')
+    parser.add_argument(
+        '--beside', type=int, default=0, help='processes that keep a core busy meanwhile'
+    )
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path, help='also write the table here')
     return parser.parse_args(argv)
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Let other processes compute for as long as the context lasts."""
+    command = [sys.executable, '-S', '-c', 'while True: pass']
+    processes = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def parse_size(text: str) -> tuple[int, ...]:
@@ -241,6 +261,8 @@ def peak_memory(run: Callable[[], None], device: str) -> float:
 
 def format_table(rows: list[Comparison], arguments: argparse.Namespace) -> str:
     where = f'{arguments.threads} threads' if arguments.device == 'cpu' else arguments.device
+    if arguments.beside:
+        where += f' beside {arguments.beside} busy processes'
     return '\n'.join(
         [
             f'PyTorch {torch.__version__}, {where}, float32, {arguments.rounds} rounds; '

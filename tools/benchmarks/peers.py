@@ -6,8 +6,9 @@
 
 Everything runs in turns within one process; a ratio is the median of the ratios of each turn. The
 published formulation runs module by module, its channels-first LayerNorm by mean and variance.
-ConvNeXt gives its four levels (`features_only`), with and without its own checkpointing. Memory is
-the peak of live tensors in one step; `beyond` has the parameters' gradients subtracted.
+ConvNeXt gives its four levels (`features_only`), with and without its own checkpointing. `products
+alone` runs the matrix products of RevCol's linear layers and nothing else: no form can be faster.
+Memory is the peak of live tensors in one step; `beyond` has the parameters' gradients subtracted.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def compare_inference(args: argparse.Namespace) -> None:
         'published formulation': publish(make_revcol(args)).eval(),
         'plain': make_revcol(args).eval(),
         'deployed': deployed,
+        'products alone': linear_products(make_revcol(args).eval(), image),
         'ConvNeXt': make_convnext(args).eval(),
     }
     with torch.no_grad():
@@ -95,6 +97,30 @@ def compare_inference(args: argparse.Namespace) -> None:
         ratio = summarize(paired_ratios(seconds['ConvNeXt'], own)).median
         print(f'| {name} | {summarize(own).median:.3f} | {ratio:.2f} |')
     print()
+
+
+def linear_products(model: nn.Module, image: Tensor) -> Callable[[Tensor], None]:
+    """The matrix products of all linear layers of a forward pass, on random matrices."""
+    sizes: list[tuple[int, int, int]] = []
+
+    def note(layer: nn.Linear, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        sizes.append((inputs[0].numel() // layer.in_features, *reversed(layer.weight.shape)))
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_hook(note)
+    with torch.no_grad():
+        model(image)
+    factors = {
+        (rows, inner, columns): (image.new_ones(rows, inner), image.new_ones(inner, columns))
+        for rows, inner, columns in set(sizes)
+    }
+
+    def multiply(_: Tensor) -> None:
+        for size in sizes:
+            torch.mm(*factors[size])
+
+    return multiply
 
 
 def take_turns(
