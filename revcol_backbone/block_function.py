@@ -8,6 +8,7 @@ two, its input and the depthwise convolution's output, and on small maps the hid
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,8 +53,8 @@ def apply_block(block: BlockModules, x: Tensor, keep: Tensor | None) -> Tensor:
     """Apply a block as one function, or by its modules where those do more than compute.
 
     The modules run one by one where hooks, wrappers, parametrizations or quantized weights hang on
-    them, under compilers, tracers, ``torch.func`` and forward-mode differentiation, and on the meta
-    device.
+    them, under compilers, tracers, ``torch.func`` and forward-mode differentiation, and where a
+    forward pass on the meta device counts what they do.
 
     Args:
         block: A :class:`~revcol_backbone.level.Block`.
@@ -65,7 +66,7 @@ def apply_block(block: BlockModules, x: Tensor, keep: Tensor | None) -> Tensor:
     """
     modules = [getattr(block, name) for name in _MODULES]
     is_plain = all(map(_is_ordinary, modules, _MODULES.values())) and not _is_transformed()
-    if is_plain and not x.is_meta:  # there is no autocast to ask about on the meta device
+    if is_plain and (torch.is_grad_enabled() or not x.is_meta):
         weights = [tensor for module in modules for tensor in (module.weight, module.bias)]
         tensors = (x, *weights, block.gamma)
         if not _is_overridden(tensors):
@@ -99,7 +100,7 @@ class BlockFunction(torch.autograd.Function):
     ) -> Tensor:
         """Compute the block."""
         call = BlockCall(x, keep, eps, _autocast_dtype(x), weights)
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x):
             mixed, result = call.mix(), call.new_rows()
             is_recorded = is_recorded and any(ctx.needs_input_grad)
             hidden = call.perceptron.hidden_to_keep(mixed) if is_recorded else None
@@ -143,7 +144,7 @@ class DifferentiatedBlock(torch.autograd.Function):
         """Compute the block and its gradients."""
         _, _, needs_x, _, _, *needs = ctx.needs_input_grad
         call = BlockCall(x, keep, eps, _autocast_dtype(x), weights)
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x):
             mixed, result = call.mix(), call.new_rows() if needs_value else None
             sums = PerceptronSums(call.perceptron, needs[2:])
             incoming = call.chosen_rows(expected)
@@ -171,8 +172,10 @@ def _differentiable_gradients(
     _, needs_x, _, _, *needs = ctx.needs_input_grad
     wanted = [t for t, needed in zip((x, *weights), (needs_x, *needs), strict=True) if needed]
     dw_weight, dw_bias, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma = weights
-    cast = dict(dtype=ctx.autocast, enabled=ctx.autocast is not None, cache_enabled=False)
-    with torch.autocast(x.device.type, **cast):
+    autocast = _without_autocast(x)
+    if ctx.autocast is not None:
+        autocast = torch.autocast(x.device.type, dtype=ctx.autocast, cache_enabled=False)
+    with autocast:
         branch = convolve(x, dw_weight, dw_bias).permute(0, 2, 3, 1)
         branch = F.layer_norm(branch, norm_weight.shape, norm_weight, norm_bias, ctx.eps)
         branch = F.linear(F.gelu(F.linear(branch, weight1, bias1)), weight2, bias2)
@@ -227,6 +230,12 @@ def _expected(block: BlockModules, x: Tensor) -> ExpectedGradient | None:
     dtype = output_dtype(x, block.gamma)
     fits = expected.gradient.shape == x.shape and expected.gradient.dtype == dtype
     return expected if fits else None
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager:
+    kind = x.device.type
+    is_available = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if is_available else nullcontext()
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:
