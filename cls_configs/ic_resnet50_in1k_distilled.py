@@ -11,7 +11,4 @@ model = dict(
     teacher_checkpoint='https://download.openmmlab.com/mmclassification/v0/resnet/'
     'resnet50_8xb32_in1k_20210831-ea4938fc.pth',
     data_preprocessor=dict(_base_.data_preprocessor, type='ClsDataPreprocessor'),
-    temperature=2.0,
-    coefficient=1.0,
-    fraction=0.5,
 )

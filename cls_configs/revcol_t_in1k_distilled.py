@@ -8,7 +8,4 @@ model = dict(
     student=_base_.model,
     teacher=teacher,
     teacher_checkpoint=_base_.checkpoints + 'revcol_base_1k.pth',
-    temperature=2.0,
-    coefficient=1.0,
-    fraction=0.5,
 )

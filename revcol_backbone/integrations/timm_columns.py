@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from revcol_backbone.argument_checks import check_integer
 from revcol_backbone.column import Column
+from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.integrations.timm_stages import Stages, split_stages
 from revcol_backbone.level import UpBranch
 from revcol_backbone.revcol import initialize_weights
 from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
-from revcol_backbone.reversible_columns import ReversibleColumns
 from revcol_backbone.transformers.repeatable_attention import repeatable_attention
 
 # How timm calls what is added to the scores of attention.
@@ -35,7 +36,7 @@ def columns_of(model: str, columns: int = 4, **arguments: Any) -> TimmColumns:
 
 
 @MODELS.register_module()
-class TimmColumns(ReversibleColumns, BaseModule):
+class TimmColumns(ColumnsBackbone):
     """Reversible columns whose levels are the stages of a timm model, as a backbone.
 
     The model's stem feeds level 0 of every column, and every column has four stages of its own. F
@@ -54,7 +55,8 @@ class TimmColumns(ReversibleColumns, BaseModule):
         anchor_every: With ``save_memory``, keep the outputs of every so-many-th column; 0 keeps
             only the last one's.
         frozen_columns: -1 freezes nothing, 0 the stem, n the stem and the first n columns.
-        init_cfg: As in mmengine.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` loads a checkpoint of this
+            network, and fails if it does not fit; other types as in mmengine.
         **arguments: Further arguments of ``timm.create_model``, such as ``drop_path_rate``,
             ``in_chans`` or ``img_size``.
 
@@ -92,6 +94,7 @@ class TimmColumns(ReversibleColumns, BaseModule):
             frozen_columns=frozen_columns,
             init_cfg=init_cfg,
         )
+        self.arch = StageLayers((1,) * len(first.stages))
         self.channels, self.strides = first.channels[1:], first.strides
         self._channels_last = first.channels_last
 
@@ -106,6 +109,24 @@ class TimmColumns(ReversibleColumns, BaseModule):
         """
         levels = super().forward(x)
         return tuple(_channels_first(level) for level in levels) if self._channels_last else levels
+
+
+@dataclass(frozen=True)
+class StageLayers:
+    """For layer decay every stage is one layer.
+
+    Args:
+        layers: 1 for each level of a column.
+    """
+
+    layers: tuple[int, ...]
+
+    def layer_id(self, name: str) -> int | None:
+        """How far a parameter is from the stem: 1 + i + l for level l of column i."""
+        if name.startswith('stem.'):
+            return 0
+        match = re.match(r'subnet(\d+)\.(?:level|alpha)(\d+)', name)
+        return 1 + int(match[1]) + int(match[2]) if match else None
 
 
 class StageLevel(nn.Module):

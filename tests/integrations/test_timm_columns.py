@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -183,3 +185,34 @@ def test_pretrained_weights_are_refused() -> None:
 def test_the_number_of_columns_is_checked(columns: object) -> None:
     with pytest.raises(ValueError, match='TimmColumns columns=.* give an integer at least 1'):
         columns_of('convnextv2_atto', columns=columns)
+
+
+def test_a_checkpoint_is_loaded_whole_or_not_at_all(tmp_path: Path) -> None:
+    source = fill(build('convnextv2_atto'))
+    whole, damaged = tmp_path / 'whole.pth', tmp_path / 'damaged.pth'
+    weights = source.state_dict()
+    torch.save(weights, whole)
+    weights.pop('subnet1.alpha2')
+    torch.save(weights, damaged)
+    network = build('convnextv2_atto', init_cfg=dict(type='Pretrained', checkpoint=str(whole)))
+    network.init_weights()
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in weights.items())
+    network = build('convnextv2_atto', init_cfg=dict(type='Pretrained', checkpoint=str(damaged)))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match='alpha2'):
+        network.init_weights()
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ('name', 'depth'),
+    [
+        ('stem.0.weight', 0),
+        ('subnet0.level0.stage.blocks.0.gamma', 1),
+        ('subnet2.level3.up.weight', 6),
+        ('subnet1.alpha2', 4),
+        ('head.weight', 7),
+    ],
+)
+def test_layer_decay_counts_a_stage_as_a_layer(name: str, depth: int) -> None:
+    assert build('convnextv2_atto').get_layer_depth(name) == (depth, 8)
