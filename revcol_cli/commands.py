@@ -129,7 +129,9 @@ def benchmark(arguments: tuple[str, ...]) -> int:
     """Measure: NAME [options], or list all names."""
     from revcol_backbone.cli.running import run_tool
 
-    names = sorted(path.stem for path in (installed() / 'tools' / 'benchmarks').glob('[!_]*.py'))
+    files = (installed() / 'tools' / 'benchmarks').glob('*.py')
+    # The others are parts of these.
+    names = sorted(file.stem for file in files if '__main__' in file.read_text(encoding='utf-8'))
     if not arguments or arguments[0] not in names:
         text = f'benchmarks: {", ".join(names)}'
         if arguments and arguments[0] not in ('-h', '--help'):

@@ -19,6 +19,15 @@ THOROUGH_EXAMPLES = 20_000
 settings.register_profile('thorough', max_examples=THOROUGH_EXAMPLES)
 
 
+@pytest.fixture(autouse=True, scope='module')
+def _scope_of_module() -> Iterator[None]:
+    """Leave no registry scope that a fixture of a whole file sets to the files that follow."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
 @pytest.fixture(autouse=True)
 def _scope() -> Iterator[None]:
     """Leave no registry scope, which a runner sets, to the tests that follow."""

@@ -340,8 +340,11 @@ def test_detection_and_segmentation_do_not_need_timm():
     # Pre-training is installed with timm, by the extra [cls].
     assert sorted(importing) == [
         'integrations/timm.py',
+        'integrations/timm_columns.py',
         'integrations/timm_model.py',
+        'integrations/timm_stages.py',
         'pretraining/transforms.py',
+        'transformers/swin_columns.py',
     ]
 
 

@@ -48,7 +48,7 @@ def test_the_readme_has_six_models_with_their_headline_figures():
 
 def test_a_row_of_the_zoo_has_figures_size_config_and_file():
     lines = (ROOT / 'docs/model_zoo.md').read_text(encoding='utf-8').splitlines()
-    (row,) = [line for line in lines if '[revcol_t_cascade]' in line]
+    (row,) = [line for line in lines if '(../det_configs/revcol_t_cascade.py)' in line]
     assert row == (
         '| Cascade Mask R-CNN | RevCol-T | ImageNet-1K, COCO | 50.8 | 44.0 | 88M | '
         '741G (1280 x 800) | [revcol_t_cascade](../det_configs/revcol_t_cascade.py) | '

@@ -45,6 +45,7 @@ KINDS = {
     'mkldnn::_linear_pointwise': 'matrix products, with GELU and residual',
     'aten::mkldnn_convolution': 'convolutions',
     'aten::gelu': 'GELU',
+    'aten::gelu_': 'GELU',
     'aten::native_layer_norm': 'LayerNorm',
     'aten::copy_': 'copies and casts',
     'aten::add': 'additions and scaling',

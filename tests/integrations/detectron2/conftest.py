@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.configs import ROOT
-from tools.make_digits_dataset import main as make_digits
+from tests.integrations.detectron2.digits import make_digits
 
 DETECTRON2 = importlib.util.find_spec('detectron2')
 if DETECTRON2 is None:
@@ -29,7 +29,7 @@ def small_arch() -> dict:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The quickstart's data set in small, for the quickstart's configs: two images of 64 pixels."""
     folder = tmp_path_factory.mktemp('digits') / 'data'
-    make_digits(['--out', str(folder), '--train', '2', '--val', '2', '--size', '64'])
+    make_digits(folder, images=2)
     os.environ['DIGITS'] = str(folder)
     return folder
 

@@ -12,7 +12,7 @@ import torch
 
 from revcol_backbone import RevCol
 from tests.golden import fill
-from tools.make_digits_dataset import main as make_digits
+from tests.integrations.detectron2.digits import make_digits
 
 DETECTOR = 'det_configs/detectron2/quickstart_cascade.py'
 SEGMENTOR = 'seg_configs/detectron2/quickstart_semantic_fpn.py'
@@ -54,7 +54,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(
 ):
     # Detectron2 saves neither the order of the images nor the random state: with a single image and
     # a segmentor, which draws nothing, both runs see the same.
-    make_digits(['--out', str(tmp_path / 'data'), '--train', '1', '--val', '1', '--size', '64'])
+    make_digits(tmp_path / 'data', images=1)
     monkeypatch.setenv('DIGITS', str(tmp_path / 'data'))
     settings = (
         *('train.seed=0', 'train.log_period=1', 'dataloader.train.total_batch_size=1'),
