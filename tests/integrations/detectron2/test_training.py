@@ -82,12 +82,17 @@ def test_a_resumed_run_equals_an_undisturbed_one(
 def test_two_processes_train_as_one_does(run_trainer: Callable, tmp_path: Path):
     """One image for each of two gloo processes, against both in one that keeps all activations."""
     settings = (*BATCH_OF_TWO, 'train.max_iter=5', f'model.{BACKBONE}frozen_columns=1')
+    settings = (*settings, 'train.checkpointer.period=1')
     run_trainer(SEGMENTOR, tmp_path / 'one', (*settings, f'model.{BACKBONE}save_memory=False'))
     # Detectron2 gives DistributedDataParallel a GPU unless it is told that there is none.
     run_trainer(SEGMENTOR, tmp_path / 'two', (*settings, 'train.ddp.device_ids=null'), processes=2)
     one, two = weights(tmp_path / 'one/model_final.pth'), weights(tmp_path / 'two/model_final.pth')
-    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-5)
-    losses = [[e['loss_sem_seg'] for e in metrics(tmp_path / name)] for name in ('one', 'two')]
+    # Of all weights together: Adam moves one whose gradient is rounding alone by a whole step.
+    start = weights(tmp_path / 'one/model_0000000.pth')
+    moved = torch.cat([(one[name] - start[name]).flatten() for name in one])
+    apart = torch.cat([(two[name] - one[name]).flatten() for name in one])
+    assert apart.norm() < 1e-3 * moved.norm()
+    losses = [[e['total_loss'] for e in metrics(tmp_path / name)] for name in ('one', 'two')]
     # The first process notes the mean of both.
     torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=1e-4, atol=0)
 
