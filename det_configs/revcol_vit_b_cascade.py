@@ -1,10 +1,7 @@
-# This recipe is ours: RevCol-ViT was published for ImageNet alone, and without weights. It follows
-# RevCol's other detectors at half their rate. Start from a backbone that you pre-trained:
-# `--cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=FILE`.
-_base_ = ['./_base_/revcol_cascade.py', './_base_/coco_instance.py']
+# This recipe is ours, as that of RevCol-ViT-S.
+_base_ = './revcol_vit_s_cascade.py'
 
 model = dict(
-    backbone=dict(type='RevColViT', arch='base', drop_path_rate=0.2),
+    backbone=dict(arch='base', drop_path_rate=0.2),
     neck=dict(in_channels=[96, 192, 384, 384]),
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -7,7 +7,7 @@ from functools import singledispatch
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from revcol_backbone.column import Column, Features
@@ -168,16 +168,16 @@ def _linear_add(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Te
 
 
 # To a compiler both are one step each, which it cannot take apart again.
-torch.library.custom_op('revcol_backbone::linear_gelu', _linear_gelu, mutates_args=())
-torch.library.custom_op('revcol_backbone::linear_add', _linear_add, mutates_args=())
+library.custom_op('revcol_backbone::linear_gelu', _linear_gelu, mutates_args=())
+library.custom_op('revcol_backbone::linear_add', _linear_add, mutates_args=())
 
 
-@torch.library.register_fake('revcol_backbone::linear_gelu')
+@library.register_fake('revcol_backbone::linear_gelu')
 def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 
 
-@torch.library.register_fake('revcol_backbone::linear_add')
+@library.register_fake('revcol_backbone::linear_add')
 def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 

@@ -1,13 +1,8 @@
-# This recipe is ours: RevCol-ViT was published for ImageNet alone, and without weights. It follows
-# RevCol's other segmentors. Start from a backbone that you pre-trained: `--cfg-options
-# model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=FILE`.
-_base_ = ['./_base_/revcol_upernet.py', './_base_/ade20k_512x512.py']
+# This recipe is ours, as that of RevCol-ViT-S.
+_base_ = './revcol_vit_s_upernet.py'
 
 model = dict(
-    data_preprocessor=dict(size=_base_.crop_size),
-    backbone=dict(type='RevColViT', arch='base', drop_path_rate=0.2),
+    backbone=dict(arch='base', drop_path_rate=0.2),
     decode_head=dict(in_channels=[96, 192, 384, 384]),
     auxiliary_head=dict(in_channels=384),
-    test_cfg=dict(crop_size=_base_.crop_size, stride=(341, 341)),
 )
-optim_wrapper = dict(optimizer=dict(lr=6e-5), paramwise_cfg=dict(decay_rate=0.85))

@@ -104,13 +104,21 @@ def light_loaders(side: int) -> list[str]:
 def mim(*arguments: object, cwd: Path, succeeds: bool = True) -> str:
     """Run a mim command as a user would, which has to succeed or fail; returns what it printed."""
     command = [sys.executable, '-W', 'ignore', '-m', 'mim', *map(str, arguments)]
+    result = run_as_user(command, cwd)
+    assert (result.returncode == 0) == succeeds, result.stdout[-4000:]
+    return result.stdout
+
+
+def run_as_user(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command with this environment's programs, on the CPU and one thread of it."""
     environment = dict(
         os.environ,
         CUDA_VISIBLE_DEVICES='',
         OMP_NUM_THREADS='1',
         PYTHONPATH=str(ROOT),  # for what configs of tests import
+        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
     )
-    result = subprocess.run(
+    return subprocess.run(
         command,
         cwd=cwd,
         env=environment,
@@ -119,5 +127,3 @@ def mim(*arguments: object, cwd: Path, succeeds: bool = True) -> str:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    assert (result.returncode == 0) == succeeds, result.stdout[-4000:]
-    return result.stdout

@@ -19,22 +19,17 @@ THOROUGH_EXAMPLES = 20_000
 settings.register_profile('thorough', max_examples=THOROUGH_EXAMPLES)
 
 
-@pytest.fixture(autouse=True, scope='module')
-def _scope_of_module() -> Iterator[None]:
-    """Leave no registry scope that a fixture of a whole file sets to the files that follow."""
+def _restore_scope() -> Iterator[None]:
+    """Leave no registry scope, which a runner sets, to what follows."""
     before = dict(DefaultScope._instance_dict)
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
 
 
-@pytest.fixture(autouse=True)
-def _scope() -> Iterator[None]:
-    """Leave no registry scope, which a runner sets, to the tests that follow."""
-    before = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+_scope_of_test = pytest.fixture(autouse=True)(_restore_scope)
+# A fixture of a whole file may run a runner, too.
+_scope_of_file = pytest.fixture(autouse=True, scope='module')(_restore_scope)
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,7 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from revcol_backbone.engine.building import build_model
-from tests.configs import ROOT, load_config
+from tests.configs import ROOT, load_config, run_as_user
 from tests.custom_configs import fill_in, small
 from tests.shapes_data import CLASSES, make_shape_maps, make_shapes
 from tests.trees_wheel import make_wheel
@@ -52,22 +49,8 @@ def make_checkout(folder: Path) -> None:
 
 
 def run(block: str, folder: Path) -> None:
-    environment = dict(
-        os.environ,
-        CUDA_VISIBLE_DEVICES='',
-        OMP_NUM_THREADS='1',
-        PYTHONPATH=str(ROOT),
-        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-    )
-    result = subprocess.run(
-        ['bash', '-euc', block.replace('--gpus 1', '--gpus 0')],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+    command = ['bash', '-euc', block.replace('--gpus 1', '--gpus 0')]
+    result = run_as_user(command, folder)
     assert result.returncode == 0, result.stdout[-3000:]
 
 

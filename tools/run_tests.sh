@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks the code's style and types and runs the tests, in .venv, which it makes if it is missing.
 # Usage: bash tools/run_tests.sh [--device cuda] [arguments of pytest]
-# --device names where the tests compute that can do so on any device, and what the trainings may
-# use; default: cpu, with which GPUs are not touched.
+# --device names where the tests compute that can do so on any device; default: cpu, with which
+# GPUs are not touched.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/environment.sh

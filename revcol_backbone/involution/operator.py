@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.utils.flop_counter import register_flop_formula
 
 from revcol_backbone.involution import gathered, shifted
@@ -60,21 +60,21 @@ def multiply_adds(kernel_shape: Sequence[int], channels: int) -> int:
     return batch * channels * positions * height * width
 
 
-@torch.library.custom_op('revcol_backbone::involution', mutates_args=())
+@library.custom_op('revcol_backbone::involution', mutates_args=())
 def _aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
     if x.device.type == 'cpu' and gathered.is_faster(kernel, stride):
         return gathered.aggregate(x, kernel, stride)
     return _backend(x).aggregate(x, kernel, stride)
 
 
-@torch.library.custom_op('revcol_backbone::involution_input_gradient', mutates_args=())
+@library.custom_op('revcol_backbone::involution_input_gradient', mutates_args=())
 def _input_gradient(
     grad: Tensor, kernel: Tensor, input_shape: Sequence[int], stride: int
 ) -> Tensor:
     return _backend(grad).input_gradient(grad, kernel, tuple(input_shape), stride)
 
 
-@torch.library.custom_op('revcol_backbone::involution_kernel_gradient', mutates_args=())
+@library.custom_op('revcol_backbone::involution_kernel_gradient', mutates_args=())
 def _kernel_gradient(grad: Tensor, x: Tensor, kernel_shape: Sequence[int], stride: int) -> Tensor:
     return _backend(grad).kernel_gradient(grad, x, tuple(kernel_shape), stride)
 

@@ -26,16 +26,15 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import turn_on_activation_checkpointing
-from mmengine.structures import BaseDataElement, InstanceData, PixelData
+from mmengine.structures import BaseDataElement
 from torch import Tensor
+from whole_models_samples import describe
 
 from revcol_backbone.analysis.memory import LiveBytes
-from revcol_backbone.analysis.network_input import describe_batch
 from revcol_backbone.cli import positive_int, report_errors
 from revcol_backbone.engine.building import build_model, read_model_config
 
 MEBIBYTE = 2**20
-OBJECTS = 8
 # What a detector's and a segmentor's test consists of: attribute of the model, and the method.
 TEST_PARTS = {
     'backbone': ('backbone', 'forward'),
@@ -60,7 +59,7 @@ class Part:
 
 @dataclass
 class Cut:
-    """A part's detached input, its outputs, and the forward pass's share of the figures."""
+    """One call of a part: its detached input and what it gave."""
 
     name: str
     features: tuple[Tensor, ...]
@@ -218,41 +217,6 @@ def whole_step(model: BaseModel, image: Tensor) -> None:
     model.zero_grad(set_to_none=True)
     losses = model(image, describe(model, image), mode='loss')
     model.parse_losses(losses)[0].backward()
-
-
-def describe(model: BaseModel, image: Tensor) -> list[BaseDataElement]:
-    """Annotations of each image: a label map, or objects of many sizes with their masks."""
-    annotate = _label_map if hasattr(model, 'decode_head') else _objects
-    return [annotate(meta, *image.shape[-2:]) for meta in describe_batch(image)]
-
-
-def _label_map(meta: dict, height: int, width: int) -> BaseDataElement:
-    from mmseg.structures import SegDataSample
-
-    sample = SegDataSample(metainfo=meta)
-    labels = torch.arange(height * width).view(1, height, width) // width % 7
-    sample.gt_sem_seg = PixelData(data=labels)
-    return sample
-
-
-def _objects(meta: dict, height: int, width: int) -> BaseDataElement:
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-
-    scales = torch.linspace(0.05, 0.6, OBJECTS)
-    corners = torch.stack([scales * width / 2, scales * height / 2], 1)
-    boxes = torch.cat([corners, corners + torch.stack([scales * width, scales * height], 1)], 1)
-    masks = torch.zeros(OBJECTS, height, width, dtype=torch.uint8)
-    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
-        mask[top:bottom, left:right] = 1
-    sample = DetDataSample(metainfo=meta)
-    sample.gt_instances = InstanceData(
-        bboxes=boxes, labels=torch.arange(OBJECTS), masks=BitmapMasks(masks.numpy(), height, width)
-    )
-    sample.ignored_instances = InstanceData(
-        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)
-    )
-    return sample
 
 
 def print_training(parts: dict[str, Part]) -> None:
