@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from revcol_backbone.block_function import ExpectedGradient, apply_block
+from revcol_backbone.block.block_function import ExpectedGradient, apply_block
 from revcol_backbone.variants import Architecture
 
 EPSILON = 1e-6

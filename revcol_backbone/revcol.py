@@ -19,7 +19,7 @@ from revcol_backbone.argument_checks import (
 from revcol_backbone.column import Column
 from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.level import Block, ChannelsFirstLayerNorm, Level
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 
 DEFAULT_KERNEL_SIZE = 3

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from revcol_backbone.argument_checks import check_flag, check_integer
 from revcol_backbone.column import Column, Features
 from revcol_backbone.deploy import DeployedColumn, fold
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY, run_reversibly
 
 
 class ReversibleColumns(nn.Module):

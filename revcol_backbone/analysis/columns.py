@@ -9,7 +9,7 @@ from torch import nn
 
 from revcol_backbone.column import Column, Features
 from revcol_backbone.deploy import DeployedColumn
-from revcol_backbone.recomputation import only_watches
+from revcol_backbone.memory_saving.recomputation import only_watches
 from revcol_backbone.reversible_columns import ReversibleColumns
 
 

@@ -16,8 +16,8 @@ from revcol_backbone.column import Column
 from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.integrations.timm_stages import Stages, split_stages
 from revcol_backbone.level import UpBranch
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.revcol import initialize_weights
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.transformers.repeatable_attention import repeatable_attention
 
 # How timm calls what is added to the scores of attention.

@@ -11,8 +11,8 @@ from torch import Tensor
 from revcol_backbone.argument_checks import check_indices, check_integer, drop_path_rates
 from revcol_backbone.column import Column
 from revcol_backbone.columns_backbone import ColumnsBackbone
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.revcol import initialize_weights
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.transformers.patch_embedding import PatchEmbedding
 from revcol_backbone.transformers.simple_pyramid import SimplePyramid
 from revcol_backbone.transformers.vit_block import ViTLevel

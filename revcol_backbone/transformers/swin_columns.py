@@ -14,8 +14,8 @@ from revcol_backbone.argument_checks import check_integer, drop_path_rates
 from revcol_backbone.column import Column
 from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.level import ChannelsFirstLayerNorm, Level
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.revcol import check_input, initialize_weights
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.transformers.repeatable_attention import repeatable_attention
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 

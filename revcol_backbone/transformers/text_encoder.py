@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from revcol_backbone.argument_checks import check_integer
 from revcol_backbone.column import Column, Features
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.reversible_columns import ReversibleColumns
 from revcol_backbone.transformers.token_fusion import TokenFusion
 

@@ -32,7 +32,7 @@ from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_tu
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
 from revcol_backbone.column import Features
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 from revcol_backbone.transformers.vit_variants import VIT_VARIANTS
 
 matplotlib.use('agg')

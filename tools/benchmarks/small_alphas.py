@@ -24,10 +24,10 @@ from torch import nn
 from revcol_backbone import VARIANTS, RevCol
 from revcol_backbone.analysis.fixtures import randomize_like_trained
 from revcol_backbone.analysis.gradient_error import gradient_errors
-from revcol_backbone.anchors import AlphaReading, choose_kept
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.memory_saving.anchors import AlphaReading, choose_kept
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 
 # Name in the table, dtype, under autocast.
 PRECISIONS = {

@@ -1,10 +1,10 @@
 """Training memory that does not grow with the columns: one backward pass over all of them.
 
 The last column is run as in plain training, unless ``anchor_every`` is 0. Of the others the forward
-pass keeps the stem's output and what :mod:`revcol_backbone.anchors` chooses, and the backward pass
-walks them from last to first and the levels of each from top to bottom. At every level it computes
-F once more, which serves twice: it is the local graph for the gradients and, where the column
-before was not kept, gives that column's level by the inverse.
+pass keeps the stem's output and what :mod:`revcol_backbone.memory_saving.anchors` chooses, and the
+backward pass walks them from last to first and the levels of each from top to bottom. At every
+level it computes F once more, which serves twice: it is the local graph for the gradients and,
+where the column before was not kept, gives that column's level by the inverse.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from revcol_backbone.anchors import AlphaReading
 from revcol_backbone.column import Column, Features, Keep
-from revcol_backbone.recomputation import has_other_hooks, watching_hooks, why_not_repeatable
+from revcol_backbone.memory_saving.anchors import AlphaReading
+from revcol_backbone.memory_saving.recomputation import (
+    has_other_hooks,
+    watching_hooks,
+    why_not_repeatable,
+)
+from revcol_backbone.memory_saving.stretch import Stretch
+from revcol_backbone.memory_saving.walk_back import WalkBack
 from revcol_backbone.shortcut import add_shortcut, leave_out_shortcut
-from revcol_backbone.stretch import Stretch
-from revcol_backbone.walk_back import WalkBack
 
 DEFAULT_ANCHOR_EVERY = 4
 _WARNED: WeakIdKeyDictionary = WeakIdKeyDictionary()

@@ -19,8 +19,8 @@ from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._device import DeviceContext
 
-from revcol_backbone.block_call import BlockCall, convolve, output_dtype
-from revcol_backbone.perceptron import PerceptronSums
+from revcol_backbone.block.block_call import BlockCall, convolve, output_dtype
+from revcol_backbone.block.perceptron import PerceptronSums
 
 _MODULES = {'dwconv': nn.Conv2d, 'norm': nn.LayerNorm, 'pwconv1': nn.Linear, 'pwconv2': nn.Linear}
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from revcol_backbone.perceptron import Perceptron, PerceptronSums
+from revcol_backbone.block.perceptron import Perceptron, PerceptronSums
 
 
 class BlockCall:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from revcol_backbone import RevCol
 from revcol_backbone.analysis.gradient_error import gradient_errors
-from revcol_backbone.anchors import choose_kept
+from revcol_backbone.memory_saving.anchors import choose_kept
 from revcol_backbone.shortcut import ALPHA_MIN
 from tests.device import DEVICE
 from tests.golden import fill, image

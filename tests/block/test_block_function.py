@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from revcol_backbone import block_function, perceptron
 from revcol_backbone.analysis.memory import LiveBytes
+from revcol_backbone.block import block_function, perceptron
 from revcol_backbone.level import Block
 from tests.device import DEVICE
 from tests.golden import image

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from revcol_backbone import RevCol
 from revcol_backbone.analysis.memory import LiveBytes
-from revcol_backbone.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
 from tests.device import DEVICE
 from tests.golden import fill, image
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from revcol_backbone import RevCol
 from revcol_backbone.level import Block, Level
-from revcol_backbone.reversible import run_reversibly
+from revcol_backbone.memory_saving.reversible import run_reversibly
 from tests.golden import fill, image
 
 pytestmark = pytest.mark.on_device

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from revcol_backbone.block_function import ExpectedGradient
+from revcol_backbone.block.block_function import ExpectedGradient
+from revcol_backbone.memory_saving.stretch import Stretch
 from revcol_backbone.shortcut import bounded_alpha, bounded_alpha_gradient, invert_shortcut
-from revcol_backbone.stretch import Stretch
 
 
 class WalkBack:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from revcol_backbone.anchors import AlphaReading, KeptLevel, choose_kept
 from revcol_backbone.column import Column, Keep
-from revcol_backbone.recomputation import LevelCall
+from revcol_backbone.memory_saving.anchors import AlphaReading, KeptLevel, choose_kept
+from revcol_backbone.memory_saving.recomputation import LevelCall
 
 
 class Stretch:

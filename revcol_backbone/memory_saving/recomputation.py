@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from revcol_backbone.block_function import ExpectedGradient
+from revcol_backbone.block.block_function import ExpectedGradient
 
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 _CHECKED: WeakIdKeyDictionary = WeakIdKeyDictionary()

@@ -1,0 +1,1 @@
+"""Training columns in memory that does not grow with their number."""
