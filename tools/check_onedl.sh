@@ -39,9 +39,9 @@ PYTHON
 
 "$PYTHON" -m venv "$WORK/venv"
 "$WORK/venv/bin/python" -m pip install --quiet --no-cache-dir torch torchvision \
-    --editable '.[det-onedl,seg-onedl,mim-onedl]'
+    --editable '.[det-onedl,seg-onedl,cls-onedl,mim-onedl]'
 "$WORK/venv/bin/python" -m pip install --quiet --no-cache-dir \
-    hypothesis pytest pytest-xdist safetensors scikit-learn tensorboard
+    hypothesis pytest pytest-xdist safetensors scikit-learn
 export PATH=$WORK/venv/bin:$PATH OMP_NUM_THREADS=1
 python -m revcol_backbone.mmcv_ops install
 python tools/smoke_test.py
