@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from revcol_backbone.block.block_function import ExpectedGradient, apply_block
+from revcol_backbone.block.block_function import KnownOutput, apply_block
 from revcol_backbone.variants import Architecture
 
 EPSILON = 1e-6
@@ -52,13 +53,31 @@ class Level(nn.Module):
         return x
 
     @property
-    def output_block(self) -> Block | None:
-        """The block whose output is the level's; ``None`` where a level or a block does more."""
-        block = self.blocks[-1] if len(self.blocks) else None
-        if not isinstance(block, Block) or list(self.blocks).count(block) > 1:
-            return None
-        is_last = type(self).forward is Level.forward and type(block).forward is Block.forward
-        return block if is_last and 'forward' not in {*vars(self), *vars(block)} else None
+    def chain(self) -> list[Block]:
+        """The blocks that follow one another to the output and can be told what they will find.
+
+        Where a level or a block does more than this class, they are those after it, or none.
+        """
+        chain: list[Block] = []
+        if type(self).forward is Level.forward and 'forward' not in vars(self):
+            for block in reversed(self.blocks):
+                is_own = isinstance(block, Block) and type(block).forward is Block.forward
+                if not is_own or 'forward' in vars(block) or list(self.blocks).count(block) > 1:
+                    break
+                chain.insert(0, cast(Block, block))
+        return chain
+
+    def run_chain(
+        self,
+        below: Tensor,
+        above: Sequence[Tensor] = (),
+        keep: Sequence[Tensor | None] | None = None,
+    ) -> list[Tensor]:
+        """Do as :meth:`forward`; return the outputs of the blocks of :attr:`chain`."""
+        outputs = [self.fusion(below, above)]
+        for index, block in enumerate(self.blocks):
+            outputs.append(block(outputs[-1], keep[index] if keep else None))
+        return outputs[len(outputs) - len(self.chain) :]
 
 
 class Fusion(nn.Module):
@@ -129,10 +148,10 @@ class Block(nn.Module):
         expansion: Width of the perceptron's hidden layer over C. Default 4.
 
     Attributes:
-        expected: Set on a copy of the block, to compute its gradients in the forward pass.
+        known: Set on a copy of the block, to compute no more of it than is not known.
     """
 
-    expected: ExpectedGradient | None = None
+    known: KnownOutput | None = None
 
     def __init__(self, channels: int, kernel_size: int, expansion: int = EXPANSION) -> None:
         super().__init__()

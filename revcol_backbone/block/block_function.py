@@ -26,15 +26,18 @@ _MODULES = {'dwconv': nn.Conv2d, 'norm': nn.LayerNorm, 'pwconv1': nn.Linear, 'pw
 
 
 @dataclass(frozen=True)
-class ExpectedGradient:
+class KnownOutput:
     """What is known of a block's output before it is computed, as in a memory-saving backward pass.
 
     Args:
+        value: The output, if it was kept.
         gradient: The gradient that the output is going to get.
-        needs_value: Whether the output's values are used; if not, they are NaN.
+        needs_value: Whether the output's values are used; if not, they are NaN. Only with a
+            gradient.
     """
 
-    gradient: Tensor
+    value: Tensor | None = None
+    gradient: Tensor | None = None
     needs_value: bool = True
 
 
@@ -46,7 +49,7 @@ class BlockModules(Protocol):
     pwconv1: nn.Linear
     pwconv2: nn.Linear
     gamma: nn.Parameter
-    expected: ExpectedGradient | None
+    known: KnownOutput | None
 
 
 def apply_block(block: BlockModules, x: Tensor, keep: Tensor | None) -> Tensor:
@@ -71,12 +74,11 @@ def apply_block(block: BlockModules, x: Tensor, keep: Tensor | None) -> Tensor:
         tensors = (x, *weights, block.gamma)
         if not _is_overridden(tensors):
             arguments = (x, keep, block.norm.eps, *tensors[1:])
-            expected = _expected(block, x)
-            if expected is not None:
-                return DifferentiatedBlock.apply(
-                    expected.gradient, expected.needs_value, *arguments
-                )
-            return BlockFunction.apply(torch.is_grad_enabled(), *arguments)
+            known = block.known or KnownOutput()
+            if torch.is_grad_enabled() and _fits(known.gradient, block, x):
+                return DifferentiatedBlock.apply(known.gradient, known.needs_value, *arguments)
+            value = known.value if _fits(known.value, block, x) else None
+            return BlockFunction.apply(torch.is_grad_enabled(), value, *arguments)
     branch = block.dwconv(x).permute(0, 2, 3, 1)
     branch = block.pwconv2(F.gelu(block.pwconv1(block.norm(branch))))
     return _add_branch(x, branch, block.gamma, keep)
@@ -85,35 +87,42 @@ def apply_block(block: BlockModules, x: Tensor, keep: Tensor | None) -> Tensor:
 class BlockFunction(torch.autograd.Function):
     """x + keep * gamma * (W2 GELU(W1 LN(dwconv(x)) + b1) + b2), with gradients of any order.
 
-    Its arguments are whether a graph is recorded, x, keep, LayerNorm's eps, and the weights and
-    biases of the modules in order, with gamma at the end.
+    Its arguments are whether a graph is recorded, the result if it is known, x, keep, LayerNorm's
+    eps, and the weights and biases of the modules in order, with gamma at the end.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         is_recorded: bool,
+        value: Tensor | None,
         x: Tensor,
         keep: Tensor | None,
         eps: float,
         *weights: Tensor,
     ) -> Tensor:
-        """Compute the block."""
+        """Compute the block, or only what its backward pass needs where the result is known."""
+        is_recorded = is_recorded and any(ctx.needs_input_grad)
+        if value is not None and not is_recorded:
+            return value.detach()
         call = BlockCall(x, keep, eps, _autocast_dtype(x), weights)
+        hidden = None
         with _without_autocast(x):
-            mixed, result = call.mix(), call.new_rows()
-            is_recorded = is_recorded and any(ctx.needs_input_grad)
-            hidden = call.perceptron.hidden_to_keep(mixed) if is_recorded else None
-            call.perceptron.forward(mixed, call.rows(), call.factors, result, hidden)
+            mixed = call.mix()
+            if value is None:
+                hidden = call.perceptron.hidden_to_keep(mixed) if is_recorded else None
+                result = call.new_rows()
+                call.perceptron.forward(mixed, call.rows(), call.factors, result, hidden)
+                value = call.output(result)
         ctx.eps, ctx.autocast = eps, _autocast_dtype(x)
         ctx.save_for_backward(x, keep, mixed, hidden, *weights)
-        return call.output(result)
+        return value.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients; where a graph of them is wanted, by autograd."""
         x, keep, mixed, hidden, *weights = ctx.saved_tensors
-        _, needs_x, _, _, *needs = ctx.needs_input_grad
+        _, _, needs_x, _, _, *needs = ctx.needs_input_grad
         if torch.is_grad_enabled():
             return _differentiable_gradients(ctx, gradient, x, keep, weights)
         call = BlockCall(x, keep, ctx.eps, ctx.autocast, weights)
@@ -121,14 +130,14 @@ class BlockFunction(torch.autograd.Function):
         incoming = call.chosen_rows(gradient)
         call.perceptron.backward(incoming, mixed, call.factors, sums, by_mixed, hidden)
         by_x, *found = call.gradients(by_mixed, gradient, sums, needs_x, needs)
-        return None, by_x, None, None, *found
+        return None, None, by_x, None, None, *found
 
 
 class DifferentiatedBlock(torch.autograd.Function):
     """The block and its gradients in one pass, which computes the hidden layer once.
 
     Its arguments are the gradient that the output is going to get, whether its values are needed,
-    and those of :class:`BlockFunction` but for the first.
+    and those of :class:`BlockFunction` from x on.
     """
 
     @staticmethod
@@ -169,7 +178,7 @@ class DifferentiatedBlock(torch.autograd.Function):
 def _differentiable_gradients(
     ctx: Any, gradient: Tensor, x: Tensor, keep: Tensor | None, weights: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    _, needs_x, _, _, *needs = ctx.needs_input_grad
+    _, _, needs_x, _, _, *needs = ctx.needs_input_grad
     wanted = [t for t, needed in zip((x, *weights), (needs_x, *needs), strict=True) if needed]
     dw_weight, dw_bias, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma = weights
     autocast = _without_autocast(x)
@@ -182,7 +191,7 @@ def _differentiable_gradients(
         output = _add_branch(x, branch, gamma, keep)
     found = iter(torch.autograd.grad(output, wanted, gradient, create_graph=True))
     by_x = next(found) if needs_x else None
-    return None, by_x, None, None, *(next(found) if needed else None for needed in needs)
+    return None, None, by_x, None, None, *(next(found) if needed else None for needed in needs)
 
 
 def _add_branch(x: Tensor, branch: Tensor, gamma: Tensor, keep: Tensor | None) -> Tensor:
@@ -222,14 +231,10 @@ def _is_overridden(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def _expected(block: BlockModules, x: Tensor) -> ExpectedGradient | None:
-    """What is known of the block's output, where it fits that output."""
-    expected = block.expected
-    if expected is None or not torch.is_grad_enabled():
-        return None
+def _fits(known: Tensor | None, block: BlockModules, x: Tensor) -> bool:
+    """Whether a tensor can be the block's output or its gradient."""
     dtype = output_dtype(x, block.gamma)
-    fits = expected.gradient.shape == x.shape and expected.gradient.dtype == dtype
-    return expected if fits else None
+    return known is not None and known.shape == x.shape and known.dtype == dtype
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager:

@@ -13,7 +13,7 @@ not to exceed a budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -111,6 +111,7 @@ def choose_kept(
     shapes: Sequence[Sequence[Sequence[int]]],
     anchor_every: int,
     first: int = 0,
+    also: Collection[tuple[int, int]] = (),
 ) -> dict[tuple[int, int], KeptLevel]:
     """Choose what to keep of consecutive columns.
 
@@ -125,6 +126,7 @@ def choose_kept(
         anchor_every: Largest distance of columns that are kept whole; 0 keeps the last one only,
             whatever that does to the error.
         first: Position of the first of these columns in the network.
+        also: (position, level) that are kept whole for another reason.
 
     Returns:
         For each (position, level) of which anything is kept, what that is.
@@ -136,7 +138,8 @@ def choose_kept(
     budget, follows_anchor = full_budget, True
     for column in range(last - 1, -1, -1):
         count, after = len(alphas[column]), alphas[column + 1]
-        whole = set(range(len(after), count))
+        whole = {level for level in range(count) if (first + column, level) in also}
+        whole |= set(range(len(after), count))
         to_undo = min(column + 1, (first + column + 1) % anchor_every) if anchor_every else 0
         if anchor_every and to_undo == 0:
             whole = set(range(count))

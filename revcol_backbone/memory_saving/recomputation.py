@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from revcol_backbone.block.block_function import ExpectedGradient
+from revcol_backbone.block.block_function import KnownOutput
 
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 _CHECKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -45,13 +46,37 @@ class LevelCall:
         self._copy = self._copied(level, {})
         self._autocast: dict | None = None
 
-    def run(self, *arguments: object) -> Tensor:
-        """Call the level itself, without gradients; note the random numbers that it draws."""
+    @property
+    def chain_length(self) -> int:
+        """How many blocks of the level can be told what they will find; 0 if it is compiled."""
+        is_compiled = getattr(self._level, '_compiled_call_impl', None) is not None
+        if is_compiled or type(self._level) is not type(self._copy):
+            return 0
+        return len(getattr(self._level, 'chain', ()))
+
+    def run(
+        self, *arguments: object, keep: Collection[int] = ()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Call the level itself, without gradients; note the random numbers that it draws.
+
+        Args:
+            arguments: The arguments of the level.
+            keep: Blocks of the level's ``chain`` whose outputs to return as well, counted from its
+                end: -1 is the last one.
+
+        Returns:
+            The output, and those of these blocks.
+        """
         self._autocast = _autocast_now(arguments)
         before = _RandomState.now(arguments)
         saved = [(*slot, slot[-1].clone(), slot[-1]._version) for slot in self._buffers]
+        blocks: dict[int, Tensor] = {}
         with torch.no_grad():
-            output = self._level(*arguments)
+            if keep:
+                outputs = cast(Any, self._level).run_chain(*arguments)
+                output, blocks = outputs[-1], {index: outputs[index] for index in keep}
+            else:
+                output = self._level(*arguments)
         if before.has_moved():
             self._random = before
         # A level such as one with batch normalization updates its buffers; the repetition needs
@@ -68,21 +93,21 @@ class LevelCall:
         if _CHECKED.get(self._level) != self._fingerprint():
             self._check(arguments)
             _CHECKED[self._level] = self._fingerprint()
-        return output
+        return output, blocks
 
     def repeat(
         self,
         tensors: Sequence[Tensor],
         *arguments: object,
-        expected: ExpectedGradient | None = None,
+        known: Mapping[int, KnownOutput] | None = None,
     ) -> Tensor:
         """Compute the same again from other tensors in place of :attr:`tensors`.
 
         Args:
             tensors: The other tensors.
             arguments: The arguments of the level.
-            expected: What is known of the output. A level whose ``output_block`` says which block's
-                output it is computes that block's gradients in the same pass.
+            known: What is known of outputs of blocks, counted from the end of the ``chain`` that a
+                level may have.
         """
         replay = self._random.replay() if self._random else nullcontext()
         # Its cache is off: casts cached without gradients would cut those of a later user.
@@ -97,14 +122,15 @@ class LevelCall:
                 slots[name] = tensors[number]
             for slots, name, value in self._changed:
                 slots[name] = value.clone()
-            block = getattr(self._copy, 'output_block', None) if expected else None
-            if block is None:
-                return self._copy(*arguments)
-            block.expected = expected
+            chain = getattr(self._copy, 'chain', []) if known else []
+            told = {chain[index]: output for index, output in (known or {}).items() if chain}
+            for block, output in told.items():
+                block.known = output
             try:
                 return self._copy(*arguments)
             finally:
-                del block.expected
+                for block in told:
+                    del block.known
 
     def _copied(self, module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
         if module in known:

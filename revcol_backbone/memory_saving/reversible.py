@@ -131,12 +131,16 @@ class _Undone(torch.autograd.Function):
         previous: Sequence[Tensor] | None = start or None
         computed: dict[tuple[int, int], Tensor] = {}
         kept: dict[tuple[int, int], Tensor] = {}
+        blocks: dict[tuple[int, int, int], Tensor] = {}
         outputs: list[Tensor] = []
         for position in stretch.positions:
             below, features = stem, []
             for index, alpha in enumerate(stretch.alphas[position]):
                 arguments = stretch.arguments(position, index, below, previous)
-                below = stretch.calls[position, index].run(*arguments)
+                below, found = stretch.calls[position, index].run(
+                    *arguments, keep=stretch.blocks_to_keep(position, index)
+                )
+                blocks |= {(position, index, block): value for block, value in found.items()}
                 if previous is None:
                     below = leave_out_shortcut(below, alpha)
                 else:
@@ -144,6 +148,9 @@ class _Undone(torch.autograd.Function):
                 features.append(below)
             for hook in watching_hooks(stretch.columns[position]):
                 hook(stretch.columns[position], (stem, previous), tuple(features))
+            if position == stretch.positions[0]:
+                chosen = stretch.choose_outputs(stem, features).blocks
+                blocks = {key: value for key, value in blocks.items() if key in chosen}
             previous = features
             computed |= {(position, index): level for index, level in enumerate(features)}
             if position in stretch.outputs:
@@ -160,7 +167,9 @@ class _Undone(torch.autograd.Function):
                 computed = {}
         ctx.stretch = stretch
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(stem, *start, *weights, *(kept[key] for key in stretch.kept))
+        ctx.blocks = list(blocks)
+        kept_levels = (kept[key] for key in stretch.kept)
+        ctx.save_for_backward(stem, *start, *weights, *kept_levels, *blocks.values())
         return tuple(outputs)
 
     @staticmethod
@@ -177,7 +186,8 @@ class _Undone(torch.autograd.Function):
             tensor.detach().requires_grad_(need)
             for tensor, need in zip(islice(saved, len(needs)), needs, strict=True)
         ]
-        walk = WalkBack(stretch, leaves, dict(zip(stretch.kept, saved, strict=True)))
+        kept = {key: next(saved) for key in stretch.kept}
+        walk = WalkBack(stretch, leaves, kept, dict(zip(ctx.blocks, saved, strict=True)))
         walk.run(gradients)
         return None, *(walk.gradients.get(leaf) for leaf in leaves)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from revcol_backbone.column import Column, Keep
 from revcol_backbone.memory_saving.anchors import AlphaReading, KeptLevel, choose_kept
+from revcol_backbone.memory_saving.kept_outputs import BUDGET, KeptOutputs, choose_outputs
 from revcol_backbone.memory_saving.recomputation import LevelCall
 
 
@@ -38,6 +39,7 @@ class Stretch:
             for index, level in enumerate(columns[p].levels[: counts[p]])
         }
         self.kept: dict[tuple[int, int], KeptLevel] = {}
+        self.kept_outputs: KeptOutputs | None = None if anchor_every else KeptOutputs()
 
     @property
     def start(self) -> int:
@@ -62,8 +64,25 @@ class Stretch:
         keep = self.keep[position]
         return (below, above, keep[index] if keep else None, *self.constants)
 
+    def blocks_to_keep(self, position: int, index: int) -> list[int]:
+        """The blocks of a level whose outputs are kept; all before this was chosen."""
+        blocks = range(-self.calls[position, index].chain_length, -1)
+        if self.kept_outputs is None:
+            return list(blocks)
+        return [block for block in blocks if (position, index, block) in self.kept_outputs.blocks]
+
+    def choose_outputs(self, stem: Tensor, levels: Sequence[Tensor]) -> KeptOutputs:
+        """Decide which outputs are kept to spare work, from the levels of the first column."""
+        if self.kept_outputs is None:
+            sizes = [level.numel() * level.element_size() for level in levels]
+            chains = [self.calls[self.positions[0], i].chain_length for i in range(len(levels))]
+            budget = BUDGET * stem.numel() * stem.element_size()
+            self.kept_outputs = choose_outputs(self.positions, sizes, chains, budget)
+        return self.kept_outputs
+
     def choose_kept(self) -> None:
-        """Decide what is kept, which waits for the alphas."""
+        """Decide what is kept for the sake of rounding errors, which waits for the alphas."""
         alphas = self.all_alphas.get()[self.positions[0] : self.positions[-1] + 1]
         shapes = [[alpha.shape for alpha in self.alphas[p]] for p in self.positions]
-        self.kept = choose_kept(alphas, shapes, self.anchor_every, self.positions[0])
+        also = self.kept_outputs.levels if self.kept_outputs else ()
+        self.kept = choose_kept(alphas, shapes, self.anchor_every, self.positions[0], also)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from revcol_backbone.block.block_function import ExpectedGradient
+from revcol_backbone.block.block_function import KnownOutput
 from revcol_backbone.memory_saving.stretch import Stretch
 from revcol_backbone.shortcut import bounded_alpha, bounded_alpha_gradient, invert_shortcut
 
@@ -22,6 +22,7 @@ class WalkBack:
         stretch: The forward pass.
         leaves: The inputs of the autograd function, as leaves.
         kept: What was kept of each (column, level).
+        blocks: The outputs of blocks that were kept, by (column, level, block).
     """
 
     def __init__(
@@ -29,8 +30,9 @@ class WalkBack:
         stretch: Stretch,
         leaves: Sequence[Tensor],
         kept: dict[tuple[int, int], Tensor],
+        blocks: dict[tuple[int, int, int], Tensor],
     ) -> None:
-        self.stretch, self.kept = stretch, kept
+        self.stretch, self.kept, self.blocks = stretch, kept, blocks
         self.gradients: dict[Tensor, Tensor] = {}
         rest = iter(leaves)
         self.stem = next(rest)
@@ -66,8 +68,7 @@ class WalkBack:
             if is_known and gradient is None:
                 continue
             below = cast(Tensor, outputs[index - 1]) if index else self.stem
-            expected = None if gradient is None else ExpectedGradient(gradient, not is_known)
-            fused, leaves = self._recompute(position, index, below, previous, expected)
+            fused, leaves = self._recompute(position, index, below, previous, gradient, is_known)
             if previous is not None and not is_known:
                 previous[index] = self._undo(position, index, output, fused)
             del output
@@ -105,15 +106,18 @@ class WalkBack:
         index: int,
         below: Tensor,
         previous: Sequence[Tensor | None] | None,
-        expected: ExpectedGradient | None,
+        gradient: Tensor | None,
+        is_known: bool,
     ) -> tuple[Tensor, list[Tensor]]:
-        """F[l,i], and where a gradient is expected its local graph and the leaves that want one."""
+        """F[l,i], and where it gets a gradient its local graph and the leaves that want one."""
         weights = self.weights[position, index]
         arguments = self.stretch.arguments(position, index, below, previous)
-        with torch.set_grad_enabled(expected is not None):
-            fused = self.stretch.calls[position, index].repeat(
-                weights, *arguments, expected=expected
-            )
+        keys = [key for key in self.blocks if key[:2] == (position, index)]
+        known = {key[-1]: KnownOutput(self.blocks.pop(key)) for key in keys}
+        if gradient is not None:
+            known[-1] = KnownOutput(gradient=gradient, needs_value=not is_known)
+        with torch.set_grad_enabled(gradient is not None):
+            fused = self.stretch.calls[position, index].repeat(weights, *arguments, known=known)
         leaves = [below, *arguments[1], *weights]
         return fused, [leaf for leaf in leaves if leaf.requires_grad]
 

@@ -69,7 +69,7 @@ def test_a_gradient_known_beforehand_gives_the_same_in_one_pass(
     factors = KEEPS[keep] and torch.tensor(KEEPS[keep], dtype=torch.float64)
     output, *expected = gradients(lambda: by_modules(block, x, factors), block, x)
     probe = image(output.shape, 'probe').double()
-    block.expected = block_function.ExpectedGradient(probe, needs_value)
+    block.known = block_function.KnownOutput(gradient=probe, needs_value=needs_value)
     found = block(x, factors)
     if needs_value:
         torch.testing.assert_close(found, output, rtol=1e-12, atol=1e-12)
@@ -79,6 +79,19 @@ def test_a_gradient_known_beforehand_gives_the_same_in_one_pass(
     torch.testing.assert_close(list(of_all), expected, rtol=1e-12, atol=1e-12)
     with pytest.raises(RuntimeError, match='another gradient'):
         torch.autograd.grad(found, x, probe.clone())
+
+
+@pytest.mark.parametrize('keep', KEEPS)
+def test_a_result_known_beforehand_is_taken_and_the_gradients_are_the_same(keep: str) -> None:
+    block, x = make_block(), image((3, 4, 5, 7)).double().requires_grad_()
+    factors = KEEPS[keep] and torch.tensor(KEEPS[keep], dtype=torch.float64)
+    output, *expected = gradients(lambda: by_modules(block, x, factors), block, x)
+    block.known = block_function.KnownOutput(output.detach())
+    found, *of_all = gradients(lambda: block(x, factors), block, x)
+    assert found.data_ptr() == output.data_ptr()
+    torch.testing.assert_close(of_all, expected, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        assert block(x, factors).data_ptr() == output.data_ptr()
 
 
 def test_gradients_of_both_orders_equal_finite_differences() -> None:
@@ -91,7 +104,9 @@ def test_gradients_of_both_orders_equal_finite_differences() -> None:
         weights = dict(zip(names, values, strict=True))
         order = ['dwconv', 'norm', 'pwconv1', 'pwconv2']
         flat = [weights[f'{module}.{kind}'] for module in order for kind in ('weight', 'bias')]
-        return block_function.BlockFunction.apply(True, x, keep, 1e-6, *flat, weights['gamma'])
+        return block_function.BlockFunction.apply(
+            True, None, x, keep, 1e-6, *flat, weights['gamma']
+        )
 
     assert torch.autograd.gradcheck(run, (x, *parameters))
     assert torch.autograd.gradgradcheck(run, (x, *parameters), atol=1e-4)
