@@ -8,15 +8,11 @@ from functools import singledispatch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, library, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from revcol_backbone.column import Column, Features
 from revcol_backbone.level import EPSILON, Block, Level
+from revcol_backbone.onednn import fusable_dtype, made_of
 from revcol_backbone.shortcut import bounded_alpha
-
-# By weight and dtype: where it was packed from, a clone that shares this memory, and the weight in
-# oneDNN's own layout, which no state dict, copy or pickle can hold.
-_PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 class DeployedColumn(nn.Module):
@@ -135,7 +131,7 @@ class PackedLinear(nn.Linear):
 
     def gelu(self, x: Tensor) -> Tensor:
         """GELU(W x + b) for x of shape (..., in)."""
-        dtype = _fusable_dtype(x)
+        dtype = fusable_dtype(x)
         if dtype is None:
             return F.gelu(self(x))
         run = (
@@ -145,7 +141,7 @@ class PackedLinear(nn.Linear):
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """residual + W x + b for x of shape (..., in) and a residual of shape (..., out)."""
-        dtype = _fusable_dtype(x)
+        dtype = fusable_dtype(x)
         # Under autocast the residual may be float32.
         if dtype is None or residual.dtype != dtype:
             return residual + self(x)
@@ -183,48 +179,9 @@ def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """The weight in oneDNN's layout, packed anew where it has changed; None if none can be kept.
+    """The weight in oneDNN's layout; None if it cannot be kept."""
 
-    Whoever writes to a weight, through ``.data``, a view or NumPy just as well, writes to its
-    storage. That of a packed weight is shared with a copy-on-write clone, so that the first write
-    moves it to other memory, however few elements it changes.
-    """
-    by_dtype = _PACKED.setdefault(weight, {})
-    known, _, packed = by_dtype.get(dtype, (None, None, None))
-    if known is None or known != _memory_of(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
-        try:
-            clone = weight.detach()._lazy_clone()
-        except RuntimeError:  # memory that is not PyTorch's own, as of a mapped file
-            return None
-        by_dtype[dtype] = (_memory_of(weight), clone, packed)
-    return packed
+    def reorder(weight: Tensor) -> Tensor:
+        return torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype))
 
-
-def _memory_of(weight: Tensor) -> tuple:
-    address = torch._C._data_address(weight)  # type: ignore[attr-defined]  # not in torch's stubs
-    return address, weight.storage_offset(), weight.shape, weight.stride()
-
-
-def _fusable_dtype(x: Tensor) -> torch.dtype | None:
-    """The dtype to compute in, or None where the fused operators cannot be used."""
-    if x.device.type != 'cpu' or (x.requires_grad and torch.is_grad_enabled()):
-        return None
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return None
-    if not (torch.compiler.is_compiling() or torch.backends.mkldnn.enabled):
-        return None
-    dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
-    return dtype if dtype in _FUSABLE else None
-
-
-def _fusable_dtypes() -> frozenset[torch.dtype]:
-    is_x86 = torch.backends.cpu.get_cpu_capability().startswith('AVX')
-    if not (is_x86 and torch.backends.mkldnn.is_available()):
-        return frozenset()
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return frozenset([torch.float32, torch.bfloat16])
-    return frozenset([torch.float32])
-
-
-_FUSABLE = _fusable_dtypes()
+    return made_of(('packed', dtype), reorder, weight)

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from revcol_backbone.ic.collision import collide
 from revcol_backbone.ic.conv import ICConv2d, sizes_of
+from revcol_backbone.ic.leaky import collide_in_convolution
 from revcol_backbone.ic.windows import sum_channels, sum_windows
 
 
@@ -64,6 +65,11 @@ class FoldedICConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W'), without gradients."""
         sums = sum_windows(sum_channels(x, self.conv.groups), self.conv)
+        if self.collision_gain is None:
+            parameters = (self.conv, self.collision_weight, self.floor, self.ceiling)
+            y = collide_in_convolution(x, sums, *parameters)
+            if y is not None:
+                return y
         bounds = (self.floor, self.ceiling)
         return collide(
             self.conv(x), sums, self.collision_weight, self.offset, self.collision_gain, bounds

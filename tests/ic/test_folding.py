@@ -30,15 +30,22 @@ def train_like(norm: nn.BatchNorm2d) -> None:
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('affine', [True, False])
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
-def test_the_folded_unit_is_the_same_function(gain, bias, affine, dtype):
+@pytest.mark.parametrize('spread', [0.02, 0.3, 1.0])
+@pytest.mark.parametrize('groups', [1, 2])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('padding', [dict(padding=1), dict(padding=2, padding_mode='reflect')])
+def test_the_folded_unit_is_the_same_function(
+    gain, bias, affine, dtype, spread, groups, memory_format, padding
+):
     torch.manual_seed(0)
     unit = ICConv2d(
-        16, 32, 3, 2, 1, groups=2, bias=bias, dtype=dtype, collision_start='mean',
-        collision_gain=gain,
+        16, 32, 3, 2, groups=groups, bias=bias, dtype=dtype, collision_start='mean',
+        collision_gain=gain, **padding,
     )  # fmt: skip
-    block = nn.Sequential(randomize(unit), nn.BatchNorm2d(32, affine=affine, dtype=dtype)).eval()
+    unit = randomize(unit, spread)
+    block = nn.Sequential(unit, nn.BatchNorm2d(32, affine=affine, dtype=dtype)).eval()
     train_like(block[1])
-    x = torch.randn(2, 16, 13, 11, dtype=dtype)
+    x = torch.randn(2, 16, 13, 11, dtype=dtype).contiguous(memory_format=memory_format)
     with torch.no_grad():
         expected = block(x)
         assert fold_batch_norms(block) == 1

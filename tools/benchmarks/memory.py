@@ -233,11 +233,10 @@ def print_fit_table(out: Path) -> None:
         states = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
         for title, size in FIT_INPUTS.items():
             for mode in ('plain', f'anchor_{DEFAULT_ANCHOR_EVERY}'):
-                one, two = (step_peak(model, mode, batch, size) for batch in (1, 2))
-                per_image = two - one
-                batches = [
-                    max(0, int((gpu * 1e9 - states - one) // per_image) + 1) for gpu in GPU_SIZES
-                ]
+                peak = functools.cache(functools.partial(step_peak, model, mode, size=size))
+                # In a small batch the peak is the gradients' at the end of the backward pass.
+                per_image = (peak(16) - peak(8)) // 8
+                batches = [largest_batch(peak, per_image, gpu * 1e9 - states) for gpu in GPU_SIZES]
                 rows.append(
                     {'model': name, 'input': title, 'mode': mode, 'bytes_per_image': per_image}
                     | {'largest_batch': dict(zip(GPU_SIZES, batches, strict=True))}
@@ -249,6 +248,16 @@ def print_fit_table(out: Path) -> None:
                 )
     text = json.dumps(rows, indent=2) + '\n'
     write_atomically(out / 'fit.json', lambda path: path.write_text(text))
+
+
+def largest_batch(peak: Callable[[int], int], per_image: int, available: float) -> int:
+    """The largest batch whose peak is available; 0 if there is none."""
+    batch = max(0, int((available - peak(16)) // per_image) + 16)
+    while batch and peak(batch) > available:
+        batch -= 1
+    while peak(batch + 1) <= available:
+        batch += 1
+    return batch
 
 
 def step_peak(model: RevCol, mode: str, batch: int, size: tuple[int, int]) -> int:
