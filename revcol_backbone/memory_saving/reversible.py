@@ -1,10 +1,11 @@
 """Training memory that does not grow with the columns: one backward pass over all of them.
 
-The last column is run as in plain training, unless ``anchor_every`` is 0. Of the others the forward
-pass keeps the stem's output and what :mod:`revcol_backbone.memory_saving.anchors` chooses, and the
-backward pass walks them from last to first and the levels of each from top to bottom. At every
-level it computes F once more, which serves twice: it is the local graph for the gradients and,
-where the column before was not kept, gives that column's level by the inverse.
+The last column is run as in plain training if its blocks keep little for that, unless
+``anchor_every`` is 0. Of the others the forward pass keeps the stem's output and what
+:mod:`~revcol_backbone.memory_saving.anchors` and :mod:`~revcol_backbone.memory_saving.kept_outputs`
+choose, and the backward pass walks them from last to first and the levels of each from top to
+bottom. At every level it computes F once more, which serves twice: it is the local graph for the
+gradients and, where the column before was not kept, gives that column's level by the inverse.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def run_reversibly(
         reason = why_not_repeatable(column)
         # The backward pass begins with the last column: its graph is gone before the walk needs
         # as much memory, and nothing of it is computed twice.
-        is_last = position == last and anchor_every > 0
+        is_last = position == last and anchor_every > 0 and _keeps_little(column)
         is_alone = reason or is_last or has_other_hooks(column) or not isinstance(column, Column)
         if is_alone and waiting:
             features, waiting = undo(waiting, stem, features), []
@@ -190,6 +191,13 @@ class _Undone(torch.autograd.Function):
         walk = WalkBack(stretch, leaves, kept, dict(zip(ctx.blocks, saved, strict=True)))
         walk.run(gradients)
         return None, *(walk.gradients.get(leaf) for leaf in leaves)
+
+
+def _keeps_little(column: nn.Module) -> bool:
+    """Whether each level's blocks are functions that keep two maps, not autograd's twelve."""
+    return isinstance(column, Column) and all(
+        getattr(level, 'chain', ()) for level in column.levels
+    )
 
 
 def _needs_gradient(column: nn.Module, *inputs: Tensor) -> bool:

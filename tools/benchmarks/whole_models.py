@@ -3,6 +3,7 @@
     python tools/benchmarks/whole_models.py det_configs/revcol_t_cascade.py
     python tools/benchmarks/whole_models.py seg_configs/revcol_t_upernet.py --shape 512 2048
     python tools/benchmarks/whole_models.py CONFIG --checkpoint-parts decode_head.fpn_bottleneck
+    python tools/benchmarks/whole_models.py CONFIG --cfg-options model.backbone.save_memory=True
 
 Images of noise with a few objects, random weights. The parts of a training step are cut apart:
 each gets detached features, is differentiated by itself, and gives its gradients to the part below.
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from mmengine.config import DictAction
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import turn_on_activation_checkpointing
@@ -73,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     config = read_model_config(args.config)
+    config.merge_from_dict(args.cfg_options)
     torch.manual_seed(0)
     model = build_model(config, None, torch.device('cpu'))
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
@@ -277,6 +280,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar='MODULE',
         help='recompute these in the backward pass, as activation_checkpointing in a config does',
     )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='K=V')
     return parser.parse_args(arguments)
 
 

@@ -53,3 +53,12 @@ def test_recomputed_parts_keep_less(capsys: pytest.CaptureFixture) -> None:
     before = report(capsys, config)[1]['decode head']
     after = report(capsys, config, '--checkpoint-parts', 'decode_head.fpn_bottleneck')[1]
     assert after['decode head'] < before
+
+
+def test_options_of_the_config_are_those_of_training(capsys: pytest.CaptureFixture) -> None:
+    config = 'seg_configs/quickstart_upernet.py'
+    plain, saving = (
+        report(capsys, config, '--cfg-options', f'model.backbone.save_memory={value}')[1]
+        for value in (False, True)
+    )
+    assert saving['backbone'] < plain['backbone']
