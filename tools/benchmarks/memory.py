@@ -235,7 +235,7 @@ def print_fit_table(out: Path) -> None:
             for mode in ('plain', f'anchor_{DEFAULT_ANCHOR_EVERY}'):
                 peak = functools.cache(functools.partial(step_peak, model, mode, size=size))
                 # In a small batch the peak is the gradients' at the end of the backward pass.
-                per_image = (peak(16) - peak(8)) // 8
+                per_image = (peak(32) - peak(16)) // 16
                 batches = [largest_batch(peak, per_image, gpu * 1e9 - states) for gpu in GPU_SIZES]
                 rows.append(
                     {'model': name, 'input': title, 'mode': mode, 'bytes_per_image': per_image}
@@ -252,11 +252,12 @@ def print_fit_table(out: Path) -> None:
 
 def largest_batch(peak: Callable[[int], int], per_image: int, available: float) -> int:
     """The largest batch whose peak is available; 0 if there is none."""
-    batch = max(0, int((available - peak(16)) // per_image) + 16)
+    batch, seen = 32, {0}
+    while batch not in seen:  # the peak is not quite linear
+        seen.add(batch)
+        batch = max(0, batch + int((available - peak(batch)) // per_image))
     while batch and peak(batch) > available:
         batch -= 1
-    while peak(batch + 1) <= available:
-        batch += 1
     return batch
 
 
