@@ -7,6 +7,7 @@ from torch import Tensor
 
 from revcol_backbone.mmcv_ops.precision import at_least_float32
 from revcol_backbone.mmcv_ops.regions import bins_of, check_bins, check_regions, samples_per_bin
+from revcol_backbone.mmcv_ops.roi_align_gradient import average_gradient
 
 MAX_POOLING = 0  # mmcv's number; every other one is average pooling
 OUTSIDE = -1.0  # argmax of a bin without samples
@@ -97,15 +98,8 @@ def roi_align_backward(
     if pool_mode == MAX_POOLING:
         update = _max_backward(gradient, regions, rows, columns, grad_input.shape)
     else:
-        update = torch.ops.torchvision._roi_align_backward(
-            gradient,
-            regions,
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            *grad_input.shape,
-            sampling_ratio,
-            aligned,
+        update = average_gradient(
+            gradient, regions, spatial_scale, tuple(grad_input.shape), sampling_ratio, aligned
         )
     grad_input.add_(update)
 
