@@ -24,15 +24,35 @@ from tests.golden import fill, image
 ARCH = {'channels': (4, 8, 12, 16), 'layers': (1, 1, 2, 1), 'columns': 3}
 PROCESSES = 2
 BATCH = 4
+OPTIONS = {
+    'as it is': {},
+    'bucket views': {'gradient_as_bucket_view': True},
+    'small buckets': {'bucket_cap_mb': 0.001},
+    'unused parameters': {'find_unused_parameters': True},
+    'static graph': {'static_graph': True},
+    'own buffers': {'broadcast_buffers': False},
+}
 # name: (frozen columns, parts that a process accumulates)
-DATA_PARALLEL = {'whole': (-1, 1), 'accumulated': (-1, 2), 'frozen': (1, 1)}
+STEPS = {'whole': (-1, 1), 'accumulated': (-1, 2), 'frozen': (1, 1)}
+DATA_PARALLEL = [
+    (option, step, save_memory)
+    for option in OPTIONS
+    for step in STEPS
+    for save_memory in (True, False)
+    # PyTorch's static graph starts with a step that is synchronized.
+    if (option, step) != ('static graph', 'accumulated')
+]
 SHARDED = ('fsdp', 'fsdp_original_parameters', 'fully_shard')
 
 pytestmark = pytest.mark.slow
 
 
-def build(frozen_columns: int = -1) -> RevCol:
-    arguments = {'save_memory': True, 'anchor_every': 2, 'frozen_columns': frozen_columns}
+def build(frozen_columns: int = -1, save_memory: bool = True) -> RevCol:
+    arguments = {
+        'save_memory': save_memory,
+        'anchor_every': 2,
+        'frozen_columns': frozen_columns,
+    }
     return fill(RevCol(ARCH, **arguments)).double()
 
 
@@ -49,9 +69,12 @@ def images() -> Tensor:
     return image((BATCH, 3, 48, 40)).double()
 
 
-def train_data_parallel(device: torch.device, frozen_columns: int, parts: int) -> dict[str, Tensor]:
-    model = build(frozen_columns).to(device)
-    parallel = DistributedDataParallel(model)
+def train_data_parallel(
+    device: torch.device, option: str, step: str, save_memory: bool
+) -> dict[str, Tensor]:
+    frozen_columns, parts = STEPS[step]
+    model = build(frozen_columns, save_memory).to(device)
+    parallel = DistributedDataParallel(model, **OPTIONS[option])
     pieces = own_images(device).chunk(parts)
     for number, piece in enumerate(pieces):
         is_last = number == len(pieces) - 1
@@ -100,7 +123,7 @@ def work(rank: int, folder: str) -> None:
         rank=rank,
         world_size=PROCESSES,
     )
-    results = {name: train_data_parallel(device, *how) for name, how in DATA_PARALLEL.items()}
+    results = {how: train_data_parallel(device, *how) for how in DATA_PARALLEL}
     results['lower levels'] = [train_lower_levels(device, saves) for saves in (False, True)]
     results.update({kind: train_sharded(device, kind) for kind in SHARDED})
     torch.save(results, f'{folder}/{rank}.pth')
@@ -117,17 +140,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 def one_process(frozen_columns: int = -1) -> nn.Module:
-    model = build(frozen_columns)
+    model = build(frozen_columns, save_memory=False)
     loss(model(images())).backward()
     return model
 
 
-@pytest.mark.parametrize('name', DATA_PARALLEL)
-def test_data_parallel_gradients_are_those_of_the_whole_batch(results: list, name: str) -> None:
-    model = one_process(DATA_PARALLEL[name][0])
+@pytest.mark.parametrize(('option', 'step', 'save_memory'), DATA_PARALLEL)
+def test_data_parallel_gradients_are_those_of_the_whole_batch(
+    results: list, option: str, step: str, save_memory: bool
+) -> None:
+    model = one_process(STEPS[step][0])
     expected = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
     for rank in range(PROCESSES):
-        found = results[rank][name]
+        found = results[rank][option, step, save_memory]
         assert found.keys() == expected.keys()
         for key, gradient in expected.items():
             torch.testing.assert_close(found[key], gradient, rtol=1e-8, atol=1e-10)
