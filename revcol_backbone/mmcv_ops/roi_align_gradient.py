@@ -1,4 +1,4 @@
-"""The gradient of average RoIAlign on CPUs, by matrix products.
+"""The gradient of average RoIAlign, on CPUs by matrix products.
 
 A region's samples lie on a grid, and bilinear interpolation is a product of one weight for each
 axis. So a region's bins are ``rows @ patch @ columns^T``, with ``patch`` the features that it sees,
@@ -39,13 +39,13 @@ def average_gradient(
         (B, C, H, W).
     """
     size = (gradient.shape[2], gradient.shape[3])
+    if gradient.device.type != 'cpu':
+        return _by_torchvision(gradient, regions, spatial_scale, shape, sampling_ratio, aligned)
     start, bin_size = bins_of(regions, spatial_scale, size, aligned)
     counts = samples_per_bin(bin_size, sampling_ratio)
     most = int(counts.max()) if len(counts) else 0
-    if gradient.device.type != 'cpu' or most * len(regions) * max(size) > MOST_SAMPLES:
-        return torch.ops.torchvision._roi_align_backward(
-            gradient, regions, spatial_scale, *size, *shape, sampling_ratio, aligned
-        )
+    if most * len(regions) * max(size) > MOST_SAMPLES:
+        return _by_torchvision(gradient, regions, spatial_scale, shape, sampling_ratio, aligned)
     batch, channels, height, width = shape
     found = gradient.new_zeros(batch, height, width, channels)
     if most <= 0:
@@ -64,6 +64,20 @@ def average_gradient(
         patch = rows[index, :, :tall].t() @ across.flatten(1)
         found[image, top : top + tall, left : left + wide] += patch.view(tall, wide, channels)
     return found.permute(0, 3, 1, 2)
+
+
+def _by_torchvision(
+    gradient: Tensor,
+    regions: Tensor,
+    spatial_scale: float,
+    shape: tuple[int, ...],
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    size = gradient.shape[2:]
+    return torch.ops.torchvision._roi_align_backward(
+        gradient, regions, spatial_scale, *size, *shape, sampling_ratio, aligned
+    )
 
 
 def _axis_weights(
