@@ -214,6 +214,15 @@ def test_copies_pickles_and_state_dicts_are_those_of_the_plain_model() -> None:
     assert model.state_dict().keys() == build(False).state_dict().keys()
 
 
+@pytest.fixture
+def one_thread():
+    """Each thread has a chunk of the hidden layer, which is not smaller for a smaller image."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def peak_beyond_gradients(columns: int, arch: dict = TINY_WIDTHS, **memory) -> float:
     """Peak of one training step in MiB, as the paper counts it: parameter gradients apart."""
     model = fill(RevCol({**arch, 'columns': columns}, **memory))
@@ -222,6 +231,7 @@ def peak_beyond_gradients(columns: int, arch: dict = TINY_WIDTHS, **memory) -> f
     return (live.peak - sum(p.grad.nbytes for p in model.parameters())) / MEBIBYTE
 
 
+@pytest.mark.usefixtures('one_thread')
 def test_memory_stays_flat_as_columns_are_added() -> None:
     """A quarter of the pixels of the published measurement, so a quarter of its bounds."""
     few, many = (peak_beyond_gradients(n, save_memory=True, anchor_every=0) for n in (4, 8))
@@ -230,6 +240,7 @@ def test_memory_stays_flat_as_columns_are_added() -> None:
     assert peak_beyond_gradients(8, save_memory=True) < 125 / 4
 
 
+@pytest.mark.usefixtures('one_thread')
 def test_plain_training_needs_several_times_the_memory() -> None:
     # Narrow, so that the subtracted gradients are small beside the maps.
     narrow = {**TINY_WIDTHS, 'channels': (16, 32, 64, 128)}
