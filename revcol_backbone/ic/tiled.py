@@ -11,11 +11,10 @@ import itertools
 import torch
 from torch import Tensor
 
-# Elements of a tile. With its intermediate result it is 2 MB, which a core's cache holds; larger
-# results are also slower to allocate, because the C library asks for their pages anew.
+# Elements of a tile for each thread. With their intermediate result they are 2 MB, which a core's
+# cache holds; larger results are also slower to allocate, because the C library asks for their
+# pages anew, and smaller ones let the threads wait for each other more often.
 TILE_ELEMENTS = 1 << 18
-# Threads that a tile keeps busy: PyTorch gives each of them 32,768 elements or more.
-THREADS_A_TILE = 8
 
 
 def collide_(
@@ -112,7 +111,7 @@ def _tiles(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
 
 def _steps(tensor: Tensor) -> list[tuple[int, int]]:
     """The dimensions to cut, and how many of their indices make a tile."""
-    largest = TILE_ELEMENTS * max(torch.get_num_threads() // THREADS_A_TILE, 1)
+    largest = TILE_ELEMENTS * torch.get_num_threads()
     inner = tensor.numel()
     steps: list[tuple[int, int]] = []
     for axis in sorted(range(tensor.ndim), key=tensor.stride, reverse=True):
