@@ -252,12 +252,14 @@ def print_fit_table(out: Path) -> None:
 
 def largest_batch(peak: Callable[[int], int], per_image: int, available: float) -> int:
     """The largest batch whose peak is available; 0 if there is none."""
-    batch, seen = 32, {0}
+    batch, seen = 32, set()
     while batch not in seen:  # the peak is not quite linear
         seen.add(batch)
-        batch = max(0, batch + int((available - peak(batch)) // per_image))
+        batch = max(1, batch + int((available - peak(batch)) // per_image))
     while batch and peak(batch) > available:
         batch -= 1
+    while batch and peak(batch + 1) <= available:
+        batch += 1
     return batch
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -42,3 +43,20 @@ def test_columns_of_other_networks_are_measured(tmp_path: Path) -> None:
     errors = {row['mode']: row['gradient_error'] for row in content['results']}
     assert errors.keys() == {'plain', 'checkpoint', 'anchor_0'}
     assert max(errors.values()) < 1e-4
+
+
+def peak_of_a_batch(batch: int) -> int:
+    """Gradients at first, then two slopes, as of blocks that stop keeping their hidden layers."""
+    return max(900, 200 + 30 * batch, 500 + 20 * batch)
+
+
+@pytest.mark.parametrize(
+    ('available', 'batch'), [(899, 0), (900, 20), (919, 20), (920, 21), (1099, 29), (3000, 93)]
+)
+def test_the_largest_batch_is_found_where_the_peak_is_not_linear(
+    monkeypatch: pytest.MonkeyPatch, available: float, batch: int
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    largest_batch = importlib.import_module('memory').largest_batch
+    for slope in (10, 20, 30, 60):
+        assert largest_batch(peak_of_a_batch, slope, available) == batch
