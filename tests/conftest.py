@@ -53,10 +53,13 @@ def device() -> torch.device:
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What mmengine's current logger writes during a test; mmengine hides it from ``caplog``."""
     logger = MMLogger.get_current_instance()
+    level = logger.level  # of a runner before, perhaps
+    logger.setLevel(logging.INFO)
     caplog.set_level(logging.INFO)
     logger.addHandler(caplog.handler)
     yield caplog
     logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

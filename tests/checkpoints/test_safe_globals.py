@@ -86,7 +86,8 @@ def run_config(work_dir, **changes):
             optim_wrapper=dict(
                 optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05)
             ),
-            experiment_name=Path(work_dir).name,
+            # Runs of one name share their history if they start in the same second.
+            experiment_name='_'.join(Path(work_dir).parts[-2:]),
             randomness=dict(seed=0),
             default_scope='mmengine',
             log_level='WARNING',
