@@ -83,3 +83,11 @@ def samples_per_bin(bin_size: Tensor, sampling_ratio: int) -> Tensor:
     if sampling_ratio > 0:
         return torch.full_like(bin_size, sampling_ratio).long()
     return bin_size.ceil().long()
+
+
+def neighbors(position: Tensor, length: int) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The two cells around a position on one axis, the lower first, with their bilinear weights."""
+    position = position.clamp(0, length - 1)
+    low = position.floor()
+    weight = position - low
+    return (low.long(), 1 - weight), ((low.long() + 1).clamp(max=length - 1), weight)

@@ -6,7 +6,13 @@ import torchvision  # noqa: F401 (registers torch.ops.torchvision)
 from torch import Tensor
 
 from revcol_backbone.mmcv_ops.precision import at_least_float32
-from revcol_backbone.mmcv_ops.regions import bins_of, check_bins, check_regions, samples_per_bin
+from revcol_backbone.mmcv_ops.regions import (
+    bins_of,
+    check_bins,
+    check_regions,
+    neighbors,
+    samples_per_bin,
+)
 from revcol_backbone.mmcv_ops.roi_align_gradient import average_gradient
 
 MAX_POOLING = 0  # mmcv's number; every other one is average pooling
@@ -143,17 +149,9 @@ def _max_backward(
     sampled &= (columns >= -1) & (columns <= width)
     plane = regions[:, :1].long() * channels + torch.arange(channels, device=regions.device)
     update = gradient.new_zeros(batch * channels * height * width)
-    for row, row_weight in _neighbors(rows, height):
-        for column, column_weight in _neighbors(columns, width):
+    for row, row_weight in neighbors(rows, height):
+        for column, column_weight in neighbors(columns, width):
             cell = (plane[:, :, None, None] * height + row) * width + column
             share = torch.where(sampled, gradient * row_weight * column_weight, 0)
             update.index_add_(0, cell.flatten(), share.flatten())
     return update.view(shape)
-
-
-def _neighbors(position: Tensor, length: int) -> tuple[tuple[Tensor, Tensor], ...]:
-    """The two cells around a position on one axis, with their bilinear weights."""
-    position = position.clamp(0, length - 1)
-    low = position.floor()
-    weight = position - low
-    return (low.long(), 1 - weight), ((low.long() + 1).clamp(max=length - 1), weight)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from revcol_backbone.mmcv_ops.regions import bins_of, samples_per_bin
+from revcol_backbone.mmcv_ops.regions import bins_of, neighbors, samples_per_bin
 
 # Samples of all regions along one axis; beyond that their weights would take too much memory.
 MOST_SAMPLES = 2**24
@@ -39,16 +39,15 @@ def average_gradient(
         (B, C, H, W).
     """
     size = (gradient.shape[2], gradient.shape[3])
-    if gradient.device.type != 'cpu':
-        return _by_torchvision(gradient, regions, spatial_scale, shape, sampling_ratio, aligned)
-    start, bin_size = bins_of(regions, spatial_scale, size, aligned)
-    counts = samples_per_bin(bin_size, sampling_ratio)
-    most = int(counts.max()) if len(counts) else 0
-    if most * len(regions) * max(size) > MOST_SAMPLES:
-        return _by_torchvision(gradient, regions, spatial_scale, shape, sampling_ratio, aligned)
+    samples = _samples(regions, spatial_scale, size, sampling_ratio, aligned)
+    if samples is None:
+        return torch.ops.torchvision._roi_align_backward(
+            gradient, regions, spatial_scale, *size, *shape, sampling_ratio, aligned
+        )
+    start, bin_size, counts = samples
     batch, channels, height, width = shape
     found = gradient.new_zeros(batch, height, width, channels)
-    if most <= 0:
+    if not len(regions):
         return found.permute(0, 3, 1, 2)
     rows, tops, heights = _axis_weights(start, bin_size, counts, 0, size[0], height)
     columns, lefts, widths = _axis_weights(start, bin_size, counts, 1, size[1], width)
@@ -66,18 +65,16 @@ def average_gradient(
     return found.permute(0, 3, 1, 2)
 
 
-def _by_torchvision(
-    gradient: Tensor,
-    regions: Tensor,
-    spatial_scale: float,
-    shape: tuple[int, ...],
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
-    size = gradient.shape[2:]
-    return torch.ops.torchvision._roi_align_backward(
-        gradient, regions, spatial_scale, *size, *shape, sampling_ratio, aligned
-    )
+def _samples(
+    regions: Tensor, spatial_scale: float, size: tuple[int, int], sampling_ratio: int, aligned: bool
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Each region's start, size of bins and samples in a bin; None where products do not pay."""
+    if regions.device.type != 'cpu':
+        return None
+    start, bin_size = bins_of(regions, spatial_scale, size, aligned)
+    counts = samples_per_bin(bin_size, sampling_ratio)
+    most = int(counts.max()) if len(counts) else 0
+    return None if most * len(regions) * max(size) > MOST_SAMPLES else (start, bin_size, counts)
 
 
 def _axis_weights(
@@ -95,16 +92,12 @@ def _axis_weights(
     of_bin = start[:, None] + torch.arange(bins, device=start.device) * bin_size[:, None]
     places = of_bin[:, :, None] + (samples + 0.5) * step[:, None, None]
     is_seen = (samples < counts[:, None, None]) & (places >= -1) & (places <= length)
-    places = places.clamp(0, length - 1)
-    low = places.floor()
-    upper = places - low
-    lower_cell = low.long()
-    upper_cell = (lower_cell + 1).clamp(max=length - 1)
     share = is_seen.to(places.dtype) / counts.clamp(min=1)[:, None, None]
-    first = lower_cell.where(is_seen, length).amin((1, 2))
-    seen = (upper_cell.where(is_seen, -1).amax((1, 2)) + 1 - first).clamp(min=0)
+    (lower, _), (upper, _) = both = neighbors(places, length)
+    first = lower.where(is_seen, length).amin((1, 2))
+    seen = (upper.where(is_seen, -1).amax((1, 2)) + 1 - first).clamp(min=0)
     weights = places.new_zeros(len(start), bins, max(1, int(seen.max())))
-    for cell, weight in ((lower_cell, 1 - upper), (upper_cell, upper)):
+    for cell, weight in both:
         offset = (cell - first[:, None, None]).where(is_seen, 0)
         weights.scatter_add_(2, offset, weight * share)
     return weights, first.tolist(), seen.tolist()

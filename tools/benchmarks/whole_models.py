@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import turn_on_activation_checkpointing
@@ -33,7 +32,7 @@ from torch import Tensor
 from whole_models_samples import describe
 
 from revcol_backbone.analysis.memory import LiveBytes
-from revcol_backbone.cli import positive_int, report_errors
+from revcol_backbone.cli import ConfigOptions, positive_int, report_errors
 from revcol_backbone.engine.building import build_model, read_model_config
 
 MEBIBYTE = 2**20
@@ -74,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
-    config = read_model_config(args.config)
-    config.merge_from_dict(args.cfg_options)
+    config = read_model_config(args.config, args.cfg_options)
     torch.manual_seed(0)
     model = build_model(config, None, torch.device('cpu'))
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
@@ -280,7 +278,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar='MODULE',
         help='recompute these in the backward pass, as activation_checkpointing in a config does',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='K=V')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE')
     return parser.parse_args(arguments)
 
 
