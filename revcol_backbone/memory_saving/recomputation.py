@@ -122,7 +122,7 @@ class LevelCall:
                 slots[name] = tensors[number]
             for slots, name, value in self._changed:
                 slots[name] = value.clone()
-            chain = getattr(self._copy, 'chain', []) if known else []
+            chain = getattr(self._copy, 'chain', [])
             told = {chain[index]: output for index, output in (known or {}).items() if chain}
             for block, output in told.items():
                 block.known = output

@@ -9,6 +9,8 @@ from torch import nn
 
 from revcol_backbone.ic import ICConv2d
 from revcol_backbone.ic.folding import FoldedICConv2d, fold_batch_norms
+from revcol_backbone.ic.leaky import collide_in_convolution
+from revcol_backbone.onednn import fusable_dtype
 from tests.ic.textbook import randomize
 
 pytestmark = pytest.mark.on_device
@@ -56,6 +58,20 @@ def test_the_folded_unit_is_the_same_function(
     torch.testing.assert_close(
         found, expected, rtol=0, atol=tolerance * float(expected.abs().max())
     )
+
+
+@pytest.mark.parametrize(('spread', 'is_exact'), [(0.01, True), (0.3, False)])
+def test_a_small_w_goes_into_the_convolution_and_a_large_one_does_not(spread, is_exact):
+    torch.manual_seed(0)
+    unit = randomize(ICConv2d(16, 32, 3, padding=1, collision_start=0), spread)
+    block = nn.Sequential(unit, nn.BatchNorm2d(32)).eval()
+    fold_batch_norms(block)
+    folded, x = block[0], torch.randn(2, 16, 13, 11)
+    sums = torch.zeros(2, 1, 13, 11)
+    parameters = (folded.conv, folded.collision_weight, folded.floor, folded.ceiling)
+    with torch.no_grad():
+        found = collide_in_convolution(x, sums, *parameters)
+    assert (found is not None) == (is_exact and fusable_dtype(x) is torch.float32)
 
 
 def test_only_a_norm_that_follows_a_unit_is_folded():

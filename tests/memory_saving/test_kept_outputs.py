@@ -33,8 +33,10 @@ class CountProducts(TorchDispatchMode):
 
 
 def products_of_a_step(columns: int, **arguments) -> int:
-    model = fill(RevCol({**TINY, 'columns': columns}, **arguments))
-    x = image((1, 3, 448, 672))
+    # The meta device takes the same steps on shapes alone.
+    with torch.device('meta'):
+        model = RevCol({**TINY, 'columns': columns}, **arguments)
+        x = torch.empty(1, 3, 448, 672)
     # The first step also checks that the levels can be computed twice.
     sum(output.mean() for output in model(x)).backward()
     with CountProducts() as products:
@@ -42,12 +44,12 @@ def products_of_a_step(columns: int, **arguments) -> int:
     return products.count
 
 
-@pytest.mark.slow
-def test_a_step_of_four_columns_takes_a_ninth_more_products_than_plain_training() -> None:
-    plain = products_of_a_step(4)
-    assert products_of_a_step(4, save_memory=True) / plain < 1.11
+@pytest.mark.parametrize(('columns', 'bound'), [(4, 1.11), (8, 1.18), (12, 1.21)])
+def test_a_step_takes_few_more_products_than_plain_training(columns: int, bound: float) -> None:
+    plain = products_of_a_step(columns)
+    assert products_of_a_step(columns, save_memory=True) / plain < bound
     # Without the kept outputs and the last column's graph.
-    assert products_of_a_step(4, save_memory=True, anchor_every=0) / plain > 1.25
+    assert products_of_a_step(columns, save_memory=True, anchor_every=0) / plain > 1.25
 
 
 def test_the_smallest_are_kept_first_and_the_budget_is_obeyed() -> None:
