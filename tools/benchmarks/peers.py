@@ -7,7 +7,8 @@
 Everything runs in turns within one process; a ratio is the median of the ratios of each turn. The
 published formulation runs module by module, its channels-first LayerNorm by mean and variance.
 ConvNeXt gives its four levels (`features_only`), with and without its own checkpointing. `products
-alone` runs the matrix products of RevCol's linear layers and nothing else: no form can be faster.
+alone` runs the matrix products of RevCol's linear layers and nothing else, from weights packed by
+oneDNN where it can: no form that computes them can be faster.
 Memory is the peak of live tensors in one step; `beyond` has the parameters' gradients subtracted.
 """
 
@@ -30,6 +31,7 @@ from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.cli import positive_int, report_errors
 from revcol_backbone.level import Block, ChannelsFirstLayerNorm
+from revcol_backbone.onednn import fusable_dtype
 
 MEBIBYTE = 2**20
 PEERS = {'tiny': 'convnext_tiny', 'small': 'convnext_small', 'base': 'convnext_base'}
@@ -100,7 +102,7 @@ def compare_inference(args: argparse.Namespace) -> None:
 
 
 def linear_products(model: nn.Module, image: Tensor) -> Callable[[Tensor], None]:
-    """The matrix products of all linear layers of a forward pass, on random matrices."""
+    """The matrix products of all linear layers of a forward pass, on matrices of ones."""
     sizes: list[tuple[int, int, int]] = []
 
     def note(layer: nn.Linear, inputs: tuple[Tensor, ...], _: Tensor) -> None:
@@ -111,16 +113,22 @@ def linear_products(model: nn.Module, image: Tensor) -> Callable[[Tensor], None]
             layer.register_forward_hook(note)
     with torch.no_grad():
         model(image)
-    factors = {
-        (rows, inner, columns): (image.new_ones(rows, inner), image.new_ones(inner, columns))
-        for rows, inner, columns in set(sizes)
-    }
+    products = {size: _product(image, *size) for size in set(sizes)}
 
     def multiply(_: Tensor) -> None:
         for size in sizes:
-            torch.mm(*factors[size])
+            products[size]()
 
     return multiply
+
+
+def _product(like: Tensor, rows: int, inner: int, columns: int) -> Callable[[], Tensor]:
+    """One product of matrices of ones, in the faster form PyTorch has."""
+    left, right = like.new_ones(rows, inner), like.new_ones(columns, inner)
+    if fusable_dtype(left) is None:
+        return lambda: torch.mm(left, right.t())
+    packed = torch.ops.mkldnn._reorder_linear_weight(right)
+    return lambda: torch.ops.mkldnn._linear_pointwise(left, packed, None, 'none', [], '')
 
 
 def take_turns(
