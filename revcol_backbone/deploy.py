@@ -43,10 +43,16 @@ class DeployedColumn(nn.Module):
         """Run the column; arguments and result as in :class:`~revcol_backbone.column.Column`."""
         below, outputs = stem, []
         for index in range(self.num_levels if count is None else count):
-            above = () if previous is None else previous[index + 1 :]
-            below = getattr(self, f'level{index}')(below, above, None, *constants)
-            if previous is not None:
-                below = torch.addcmul(below, getattr(self, f'alpha{index}'), previous[index])
+            level = getattr(self, f'level{index}')
+            if previous is None:
+                below = level(below, (), None, *constants)
+            else:
+                above = previous[index + 1 :]
+                shortcut = (getattr(self, f'alpha{index}'), previous[index])
+                if getattr(level, 'takes_shortcut', False):
+                    below = level(below, above, None, *constants, shortcut=shortcut)
+                else:
+                    below = torch.addcmul(level(below, above, None, *constants), *shortcut)
             outputs.append(below)
         return tuple(outputs)
 

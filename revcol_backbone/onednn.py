@@ -61,6 +61,11 @@ def fusable_dtype(x: Tensor) -> torch.dtype | None:
     return dtype if dtype in _FUSABLE else None
 
 
+def fuses(dtype: torch.dtype) -> bool:
+    """Whether oneDNN fuses operations of a dtype on this machine."""
+    return dtype in _FUSABLE
+
+
 def _memory_of(weight: Tensor) -> tuple:
     address = torch._C._data_address(weight)  # type: ignore[attr-defined]  # not in torch's stubs
     return address, weight.storage_offset(), weight.shape, weight.stride()

@@ -20,6 +20,8 @@ from revcol_backbone.column import Column
 from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.level import Block, ChannelsFirstLayerNorm, Level
 from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
+from revcol_backbone.native.library import native_library
+from revcol_backbone.native.network import make_native
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 
 DEFAULT_KERNEL_SIZE = 3
@@ -123,7 +125,7 @@ class RevCol(ColumnsBackbone):
         """How many levels of each column ``out_indices`` needs, from the lowest."""
         return self.arch.needed_levels(max(self.out_indices) + 1)
 
-    def switch_to_deploy(self) -> None:
+    def switch_to_deploy(self, native: bool = False) -> None:
         """Fold the trained network into a faster one for inference alone; again changes nothing.
 
         LayerNorm's affine part goes into the first linear layer of every block and the layer
@@ -131,9 +133,20 @@ class RevCol(ColumnsBackbone):
         drop path and the memory-saving backward pass are dropped. Outputs are equal up to rounding
         and come in ``channels_last`` memory; the state dict has fewer keys, which a model built
         with ``deploy=True`` loads. The model cannot be trained afterwards.
+
+        Args:
+            native: Compile the blocks with this machine's C++ compiler, for inference in float32
+                on an x86 CPU under Linux. Default ``False``.
+
+        Raises:
+            RuntimeError: With ``native``, the machine is another, has no compiler, or it fails.
         """
+        if native:
+            native_library()
         super().switch_to_deploy()
         self.to(memory_format=torch.channels_last)
+        if native:
+            make_native(self)
 
     def prune_levels(self, highest: int) -> None:
         """Return the levels from 0 to ``highest``, and remove what they do not need.

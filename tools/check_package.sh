@@ -43,6 +43,12 @@ expect "$WORK/venv/" revcol config revcol_t_cascade
 expect 'refuses a file that would run a command' revcol doctor
 expect 'revcol_t_upernet' revcol zoo
 expect 'after one step' python "$(dirname "$(revcol config revcol_t_cascade)")/../tools/smoke_test.py"
+expect 'native' env TORCH_EXTENSIONS_DIR="$WORK/extensions" python -c "
+import torch
+from revcol_backbone import RevCol
+model = RevCol('tiny')
+model.switch_to_deploy(native=True)
+model(torch.zeros(1, 3, 64, 64))"
 cat > mine.py << 'CONFIG'
 _base_ = 'revcol_backbone::det_configs/revcol_t_cascade.py'
 model = dict(backbone=dict(anchor_every=2))

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from revcol_backbone.checkpoints.finetuned import fit_weights, read_without_code
 from revcol_backbone.checkpoints.reading import weights_entry
 from revcol_backbone.checkpoints.state_dict import shapes_of
+from revcol_backbone.revcol import RevCol
 
 # What the keys of a backbone begin with: in a detector or segmentor, and in a RevColClassifier.
 BACKBONE = ('backbone.', 'stem.', 'subnet')
@@ -67,12 +68,30 @@ class SwitchToDeployHook(Hook):
 
     The checkpoint of the trained model is loaded before that, as it is. Add it by
     ``custom_hooks=[dict(type='SwitchToDeployHook')]``; validation during training is left alone.
+
+    Args:
+        native: Compile the blocks of every RevCol, as ``RevCol.switch_to_deploy`` describes.
+            Default ``False``.
     """
 
+    def __init__(self, native: bool = False) -> None:
+        self.native = native
+
     def before_test(self, runner: Any) -> None:
-        """Fold the model, once."""
-        for module in list(runner.model.modules()):
-            if hasattr(module, 'switch_to_deploy'):
+        """Fold the model, once.
+
+        Raises:
+            ValueError: ``native`` is set for a model without a RevCol.
+        """
+        modules = list(runner.model.modules())
+        if self.native and not any(isinstance(module, RevCol) for module in modules):
+            raise ValueError(
+                'SwitchToDeployHook(native=True) found no RevCol in the model; omit native.'
+            )
+        for module in modules:
+            if isinstance(module, RevCol):
+                module.switch_to_deploy(native=self.native)
+            elif hasattr(module, 'switch_to_deploy'):
                 module.switch_to_deploy()
 
 

@@ -6,6 +6,7 @@
 The forms run in turns within one process; a ratio is the median over the rounds of the first form's
 time over the other's in that round: above 1, the other is faster. The first form is the network as
 trained, the published formulation: convolutions on channels first, the rest on channels last.
+The native form is for CPUs, and needs a C++ compiler.
 Times of the operators are those of one run under PyTorch's profiler. The limit is what the matrix
 products of the linear layers alone would take at the rate of a large one.
 """
@@ -43,6 +44,8 @@ KINDS = {
     'aten::addmm': 'matrix products',
     'aten::mm': 'matrix products',
     'mkldnn::_linear_pointwise': 'matrix products, with GELU and residual',
+    'revcol_backbone::packed_block': 'whole blocks',
+    'revcol_backbone::packed_projection': 'matrix products and convolutions, with LayerNorm',
     'aten::mkldnn_convolution': 'convolutions',
     'aten::gelu': 'GELU',
     'aten::gelu_': 'GELU',
@@ -109,6 +112,12 @@ def make_forms(
     forms = {
         'float32, trained': lambda: trained(image),
         'float32, deployed': lambda: deployed(image),
+    }
+    if image.device.type == 'cpu':
+        native = copy.deepcopy(deployed)
+        native.switch_to_deploy(native=True)
+        forms['float32, deployed, native'] = lambda: native(image)
+    forms |= {
         'bfloat16 autocast, trained': _autocast(trained, image),
         'bfloat16 autocast, deployed': _autocast(deployed, image),
         'bfloat16 weights, deployed': lambda: halved(image.bfloat16()),

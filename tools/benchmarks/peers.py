@@ -8,7 +8,7 @@ Everything runs in turns within one process; a ratio is the median of the ratios
 published formulation runs module by module, its channels-first LayerNorm by mean and variance.
 ConvNeXt gives its four levels (`features_only`), with and without its own checkpointing. `products
 alone` runs the matrix products of RevCol's linear layers and nothing else, from weights packed by
-oneDNN where it can: no form that computes them can be faster.
+oneDNN where it can. The native form is for CPUs, and needs a C++ compiler.
 Memory is the peak of live tensors in one step; `beyond` has the parameters' gradients subtracted.
 """
 
@@ -80,12 +80,17 @@ def compare_training(args: argparse.Namespace) -> None:
 def compare_inference(args: argparse.Namespace) -> None:
     """Print the time of one forward pass of every form."""
     image = torch.randn(args.infer_shape[0], 3, *args.infer_shape[1:], device=args.device)
-    deployed = make_revcol(args).eval()
+    deployed, native = make_revcol(args).eval(), make_revcol(args).eval()
     deployed.switch_to_deploy()
     forms = {
         'published formulation': publish(make_revcol(args)).eval(),
         'plain': make_revcol(args).eval(),
         'deployed': deployed,
+    }
+    if torch.device(args.device).type == 'cpu':
+        native.switch_to_deploy(native=True)
+        forms['deployed, native'] = native
+    forms |= {
         'products alone': linear_products(make_revcol(args).eval(), image),
         'ConvNeXt': make_convnext(args).eval(),
     }

@@ -55,6 +55,7 @@ class Network:
         checkpoint: Its weights; random ones without.
         dtype: One of ``DTYPES``; other than float32 by autocast.
         deploy: Fold the RevCol by its ``switch_to_deploy()``.
+        native: Do so with ``switch_to_deploy(native=True)``.
         compile: ``torch.compile`` the backbone and the neck.
         channels_last: Give weights and images that memory format.
     """
@@ -63,11 +64,13 @@ class Network:
     checkpoint: Path | None = None
     dtype: str = 'float32'
     deploy: bool = False
+    native: bool = False
     compile: bool = False
     channels_last: bool = False
 
     def __str__(self) -> str:
-        switches = [name for name in ('deploy', 'compile', 'channels_last') if getattr(self, name)]
+        names = ('deploy', 'native', 'compile', 'channels_last')
+        switches = [name for name in names if getattr(self, name)]
         return ', '.join([self.config.stem, self.dtype, *switches])
 
 
@@ -139,8 +142,8 @@ def prepare(
     """Build a network and its input; the result runs it once."""
     config = read_model_config(network.config)
     model = build_model(config, network.checkpoint, device)
-    if network.deploy:
-        deploy(model, network.config)
+    if network.deploy or network.native:
+        deploy(model, network.config, network.native)
     images = make_images(model, args, device)
     if network.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -163,13 +166,13 @@ def prepare(
     return run
 
 
-def deploy(model: nn.Module, source: Path) -> None:
+def deploy(model: nn.Module, source: Path, native: bool = False) -> None:
     """Fold every RevCol of a model for inference."""
     revcols = find_revcols(model)
     if not revcols:
         raise ValueError(f'{source} has no RevCol, so there is nothing to deploy.')
     for revcol in revcols.values():
-        revcol.switch_to_deploy()
+        revcol.switch_to_deploy(native=native)
 
 
 def whole(model: nn.Module, images: Tensor) -> Callable[[Tensor], object]:
@@ -261,6 +264,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument('--checkpoint', type=Path, help='trained weights of CONFIG')
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='by autocast')
     parser.add_argument('--deploy', action='store_true', help='fold the RevCol first')
+    parser.add_argument('--native', action='store_true', help='fold it, and compile its blocks')
     parser.add_argument(
         '--compile', action='store_true', help='torch.compile the backbone and the neck'
     )
@@ -269,7 +273,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     second.add_argument('--compare', dest='compare_config', type=Path, metavar='CONFIG2')
     second.add_argument('--compare-checkpoint', type=Path, metavar='CHECKPOINT2')
     second.add_argument('--compare-dtype', choices=DTYPES)
-    for name in ('deploy', 'compile', 'channels-last'):
+    for name in ('deploy', 'native', 'compile', 'channels-last'):
         second.add_argument(f'--compare-{name}', action=argparse.BooleanOptionalAction)
     shared = parser.add_argument_group('for both')
     shared.add_argument('--shape', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'))

@@ -21,12 +21,15 @@ def test_it_compares_every_form_with_the_trained_network(tmp_path: Path) -> None
     ).stdout
     content = json.loads((tmp_path / 'out.json').read_text())
     forms = ['float32, trained', 'float32, deployed', 'bfloat16 weights, deployed']
+    forms.append('float32, deployed, native')
     assert set(forms) < set(content['seconds'])
     assert all(len(seconds) == 2 for seconds in content['seconds'].values())
     assert content['errors']['float32, trained'] == 0
     assert 0 < content['errors']['float32, deployed'] < 1e-5
     assert content['errors']['float32, deployed'] < content['errors']['bfloat16 weights, deployed']
+    assert 0 < content['errors']['float32, deployed, native'] < 1e-5
     kinds = content['kinds']
+    assert kinds['float32, deployed, native']['whole blocks'] > 0
     assert kinds['float32, trained']['GELU'] > 0
     assert kinds['float32, trained']['matrix products'] > 0
     assert all(name in printed for name in content['seconds'])

@@ -89,6 +89,9 @@ def test_the_second_network_is_the_first_with_what_is_changed(tmp_path):
     assert networks('a.py', '--deploy', '--compare-compile') == [
         *('a, float32, deploy', 'a, float32, deploy, compile'),
     ]
+    assert networks('a.py', '--deploy', '--compare-native') == [
+        *('a, float32, deploy', 'a, float32, deploy, native'),
+    ]
     assert networks('a.py', '--deploy', '--no-compare-deploy') == [
         *('a, float32, deploy', 'a, float32'),
     ]
