@@ -5,7 +5,8 @@ need mmdet or mmseg and are registered by importing :mod:`.detection` or :mod:`.
 """
 
 from revcol_backbone.involution.involution import Involution
+from revcol_backbone.involution.native import use_native
 from revcol_backbone.involution.operator import involution, multiply_adds
 from revcol_backbone.involution.rednet import RedNet
 
-__all__ = ['Involution', 'RedNet', 'involution', 'multiply_adds']
+__all__ = ['Involution', 'RedNet', 'involution', 'multiply_adds', 'use_native']

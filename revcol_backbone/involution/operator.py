@@ -7,7 +7,7 @@ nothing of it but its two arguments.
 
 On a GPU where Triton is installed they run :mod:`.triton_kernels`, everywhere else
 :mod:`.shifted`. On CPUs the operator itself runs :mod:`.gathered` at the sizes where that is
-faster.
+faster, and all three run :mod:`.native` once the user has asked for it.
 """
 
 import functools
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, library
 from torch.utils.flop_counter import register_flop_formula
 
-from revcol_backbone.involution import gathered, shifted
+from revcol_backbone.involution import gathered, native, shifted
 
 
 def involution(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
@@ -62,7 +62,7 @@ def multiply_adds(kernel_shape: Sequence[int], channels: int) -> int:
 
 @library.custom_op('revcol_backbone::involution', mutates_args=())
 def _aggregate(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    if x.device.type == 'cpu' and gathered.is_faster(kernel, stride):
+    if x.device.type == 'cpu' and not native.takes(x) and gathered.is_faster(kernel, stride):
         return gathered.aggregate(x, kernel, stride)
     return _backend(x).aggregate(x, kernel, stride)
 
@@ -84,7 +84,7 @@ def _backend(tensor: Tensor) -> ModuleType:
         from revcol_backbone.involution import triton_kernels
 
         return triton_kernels
-    return shifted
+    return native if native.takes(tensor) else shifted
 
 
 @functools.cache

@@ -21,7 +21,8 @@ from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.onednn import fuses
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / 'block.cpp', FOLDER / 'projection.cpp']
+SOURCES = [FOLDER / name for name in ('block.cpp', 'projection.cpp', 'involution.cpp')]
+OTHERWISE = 'do without switch_to_deploy(native=True) and use_native()'
 # Vector instructions as PyTorch names and uses them.
 INSTRUCTIONS = {
     'AVX2': ['-mavx2', '-mfma', '-mf16c'],
@@ -46,8 +47,8 @@ def native_library() -> Any:
     capability = torch.backends.cpu.get_cpu_capability()
     if sys.platform != 'linux' or capability not in INSTRUCTIONS or not fuses(torch.float32):
         raise RuntimeError(
-            f'native blocks need Linux on an x86 CPU with AVX2 or AVX-512, and this is '
-            f'{sys.platform} with {capability}; call switch_to_deploy() without native=True.'
+            f'native functions need Linux on an x86 CPU with AVX2 or AVX-512, and this is '
+            f'{sys.platform} with {capability}; {OTHERWISE}.'
         )
     defines = [f'-DCPU_CAPABILITY={capability}', f'-DCPU_CAPABILITY_{capability}']
     abi = f'-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}'
@@ -68,9 +69,9 @@ def _find_compiler() -> list[str]:
     command = shlex.split(os.environ.get('CXX', 'c++'))
     if not command or shutil.which(command[0]) is None:
         raise RuntimeError(
-            f"native blocks are compiled on this machine, and the C++ compiler '"
+            f"native functions are compiled on this machine, and the C++ compiler '"
             f"{shlex.join(command)}' was not found; install one (Debian: g++), name it in CXX, or "
-            'call switch_to_deploy() without native=True.'
+            f'{OTHERWISE}.'
         )
     return command
 
@@ -101,5 +102,5 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         raise RuntimeError(
             f'`{shlex.join(command)}` failed with exit status {done.returncode}; name another '
-            f'compiler in CXX, or call switch_to_deploy() without native=True.\n{done.stderr}'
+            f'compiler in CXX, or {OTHERWISE}.\n{done.stderr}'
         )

@@ -61,7 +61,7 @@ def test_a_missing_compiler_is_named_and_nothing_is_deployed(tmp_path: Path) -> 
     _, errors = process.communicate()
     assert process.returncode == 1
     assert "the C++ compiler '/nowhere/c++' was not found" in errors
-    assert 'call switch_to_deploy() without native=True' in errors
+    assert 'do without switch_to_deploy(native=True)' in errors
     assert 'deployed: False' in errors
 
 

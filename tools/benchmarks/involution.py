@@ -3,6 +3,7 @@
     python tools/benchmarks/involution.py
     python tools/benchmarks/involution.py --sizes 2x64x112x112x7x1 --rounds 9
     python tools/benchmarks/involution.py --sizes 2x64x112x112x7x1 --rounds 9 --beside 1
+    python tools/benchmarks/involution.py --native
     python tools/benchmarks/involution.py --device cuda --out work_dirs/involution.md
 
 A layer is timed whole, with the generation of its kernels, which both forms share and which is
@@ -10,6 +11,7 @@ also timed alone: its time over unfolding's is the ratio that an operator withou
 The three run in turns within one process; a ratio is the median over the rounds of unfolding's time
 over ours in that round. Memory is the peak of what PyTorch allocates for forward and backward
 beyond the input and the weights. The last column times the implementations of the operator alone.
+With --native ours is that of use_native(), which is compiled first.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from torch.profiler import ProfilerActivity, profile
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
 from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.cli import report_errors
-from revcol_backbone.involution import Involution, RedNet, gathered, shifted
+from revcol_backbone.involution import Involution, RedNet, gathered, native, shifted, use_native
 
 MEBIBYTE = 2**20
 # Batch, channels, height, width, kernel, stride.
@@ -81,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
+    use_native(arguments.native)
     sizes = arguments.sizes or [REFERENCE, *rednet_sizes()]
     counts = rednet_sizes()
     rows = []
@@ -109,6 +112,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--beside', type=int, default=0, help='processes that keep a core busy meanwhile'
     )
+    parser.add_argument('--native', action='store_true', help='compile the operator for CPUs')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path, help='also write the table here')
     return parser.parse_args(argv)
@@ -223,7 +227,8 @@ def compare(size: tuple[int, ...], layers: str, device: str, rounds: int) -> Com
 def implementations(device: str) -> dict[str, ModuleType]:
     """What the operator can choose from on a device."""
     if device == 'cpu':
-        return {'gathered': gathered, 'shifted': shifted}
+        forms = {'gathered': gathered, 'shifted': shifted}
+        return forms | {'native': native} if native.takes(torch.empty(0)) else forms
     from revcol_backbone.involution import triton_kernels
 
     return {'Triton': triton_kernels, 'shifted': shifted}
@@ -261,6 +266,8 @@ def peak_memory(run: Callable[[], None], device: str) -> float:
 
 def format_table(rows: list[Comparison], arguments: argparse.Namespace) -> str:
     where = f'{arguments.threads} threads' if arguments.device == 'cpu' else arguments.device
+    if arguments.native:
+        where += ', native'
     if arguments.beside:
         where += f' beside {arguments.beside} busy processes'
     return '\n'.join(
