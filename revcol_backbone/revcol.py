@@ -135,8 +135,9 @@ class RevCol(ColumnsBackbone):
         with ``deploy=True`` loads. The model cannot be trained afterwards.
 
         Args:
-            native: Compile the blocks with this machine's C++ compiler, for inference in float32
-                on an x86 CPU under Linux. Default ``False``.
+            native: Compile blocks and fusions with this machine's C++ compiler, for inference in
+                float32 on an x86 CPU under Linux. Hooks on layers inside of them do not run then.
+                Default ``False``.
 
         Raises:
             RuntimeError: With ``native``, the machine is another, has no compiler, or it fails.

@@ -18,6 +18,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from revcol_backbone import VARIANTS, RevCol
+from tests.device import DEVICE
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(channels=[8, 16, 24, 32], layers=[1, 1, 1, 1], columns=2)
@@ -102,22 +103,28 @@ def light_loaders(side: int) -> list[str]:
 
 
 def mim(*arguments: object, cwd: Path, succeeds: bool = True) -> str:
-    """Run a mim command as a user would, which has to succeed or fail; returns what it printed."""
+    """Run a mim command as a user would, which has to succeed or fail; returns what it printed.
+
+    One process computes on the device of the tests, several that a launcher starts on CPUs.
+    """
     command = [sys.executable, '-W', 'ignore', '-m', 'mim', *map(str, arguments)]
-    result = run_as_user(command, cwd)
+    result = run_as_user(command, cwd, hides_gpus=DEVICE.type == 'cpu' or '--launcher' in arguments)
     assert (result.returncode == 0) == succeeds, result.stdout[-4000:]
     return result.stdout
 
 
-def run_as_user(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command with this environment's programs, on the CPU and one thread of it."""
+def run_as_user(
+    command: list[str], cwd: Path, hides_gpus: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with this environment's programs, on one thread of the CPU unless on a GPU."""
     environment = dict(
         os.environ,
-        CUDA_VISIBLE_DEVICES='',
         OMP_NUM_THREADS='1',
         PYTHONPATH=str(ROOT),  # for what configs of tests import
         PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
     )
+    if hides_gpus:
+        environment['CUDA_VISIBLE_DEVICES'] = ''
     return subprocess.run(
         command,
         cwd=cwd,
