@@ -40,7 +40,7 @@ struct Block {
   const float *taps, *taps_bias;      // (kernel, kernel, channels)
   const float *first, *first_bias;    // (channels, hidden), in panels
   const float *second, *second_bias;  // (hidden, channels), in panels
-  const float *alpha, *previous;      // (channels) and a map like the input; null without a shortcut
+  const float *alpha, *previous;      // (channels), and a map like the input; null for no shortcut
 
   // The depthwise convolution at one pixel.
   void convolve(const float* image, int64_t pixel, float* out) const {

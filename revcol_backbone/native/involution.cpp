@@ -1,7 +1,7 @@
 // The involution and its two transposes, a few rows of one group at a time. Their source is copied
-// once into rows with zeros around them, one for each remainder of a position by the stride, so that
-// every position of the windows is a plain offset. Sums stay in registers: nothing is unfolded, and
-// each function is one parallel region.
+// once into rows with zeros around them, split by the stride, so that every position of the windows
+// is a plain offset. Sums stay in registers: nothing is unfolded, and each function is one parallel
+// region.
 
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -180,8 +180,8 @@ at::Tensor kernel_gradient(const at::Tensor& grad, const at::Tensor& x,
   return result;
 }
 
-// One position of the windows as seen from an input row: where it finds the gradients of the output,
-// and the weights that belong to them.
+// One position of the windows as seen from an input row: where it finds the gradients of the
+// output, and the weights that belong to them.
 struct Tap {
   int64_t gradient;
   std::vector<float> weights;
