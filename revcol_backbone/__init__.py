@@ -41,6 +41,7 @@ from revcol_backbone.engine.hooks import FineTunedCheckpointHook, SwitchToDeploy
 from revcol_backbone.engine.layer_decay import RevColLayerDecayOptimWrapperConstructor
 from revcol_backbone.engine.non_finite_hook import NonFiniteLossHook
 from revcol_backbone.engine.termination import TerminationHook
+from revcol_backbone.native.training import train_natively
 from revcol_backbone.revcol import RevCol
 from revcol_backbone.reversible_columns import ReversibleColumns
 from revcol_backbone.transformers.revcol_vit import RevColViT
@@ -73,4 +74,5 @@ __all__ = [
     'allow_mmengine_globals',
     'load_pretrained',
     'mmcv_ops',
+    'train_natively',
 ]

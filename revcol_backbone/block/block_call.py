@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from revcol_backbone.block.perceptron import Perceptron, PerceptronSums
+from revcol_backbone.block.perceptron import PerceptronSums, make_perceptron
 
 
 class BlockCall:
@@ -36,7 +36,7 @@ class BlockCall:
         self._dw_weight, self._dw_bias = (weight.to(self._dtype) for weight in weights[:2])
         self._chosen, self.factors = _drop(keep, x)
         self._source = x if self._chosen is None else x[self._chosen]
-        self.perceptron = Perceptron(weights[2:], eps, self._dtype)
+        self.perceptron = make_perceptron(weights[2:], eps, self._dtype)
 
     def mix(self) -> Tensor:
         """The depthwise convolution's output."""

@@ -171,6 +171,22 @@ class PerceptronSums:
         self._outer: Tensor | None = None
         self._inner: Tensor | None = None
 
+    def add(
+        self,
+        outer: Tensor,
+        outer_sum: Tensor,
+        inner: Tensor,
+        inner_sum: Tensor,
+        by_norm_weight: Tensor,
+        by_norm_bias: Tensor,
+    ) -> None:
+        """Add everything at once, for those who sum by themselves."""
+        self._outer = outer if self._needs_outer else None
+        self._inner = inner if self._needs_inner else None
+        self._outer_sum += outer_sum
+        self._inner_sum += inner_sum
+        self.add_norm(by_norm_weight, by_norm_bias)
+
     def add_outer(self, gradient: Tensor, activation: Tensor) -> None:
         """Add a chunk of the gradient of the output, and GELU's output."""
         self._outer_sum += gradient.sum(0, dtype=self._outer_sum.dtype)
@@ -209,3 +225,17 @@ class PerceptronSums:
         if total.dtype == left.dtype:
             return total.addmm_(left.t(), right)
         return total.add_(torch.mm(left.t(), right))
+
+
+_chosen: type[Perceptron] = Perceptron
+
+
+def choose(kind: type[Perceptron]) -> None:
+    """Let :func:`make_perceptron` make perceptrons of another kind."""
+    global _chosen
+    _chosen = kind
+
+
+def make_perceptron(weights: Sequence[Tensor], eps: float, dtype: torch.dtype) -> Perceptron:
+    """A perceptron of the chosen kind; arguments as for :class:`Perceptron`."""
+    return _chosen(weights, eps, dtype)

@@ -21,7 +21,8 @@ from revcol_backbone.checkpoints.writing import write_atomically
 from revcol_backbone.onednn import fuses
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / name for name in ('block.cpp', 'projection.cpp', 'involution.cpp')]
+NAMES = ('block.cpp', 'projection.cpp', 'perceptron.cpp', 'involution.cpp')
+SOURCES = [FOLDER / name for name in NAMES]
 OTHERWISE = 'do without switch_to_deploy(native=True) and use_native()'
 # Vector instructions as PyTorch names and uses them.
 INSTRUCTIONS = {
@@ -53,7 +54,7 @@ def native_library() -> Any:
     defines = [f'-DCPU_CAPABILITY={capability}', f'-DCPU_CAPABILITY_{capability}']
     abi = f'-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}'
     options = ['-std=c++20', '-O3', '-fPIC', '-fopenmp', abi, *defines, *INSTRUCTIONS[capability]]
-    texts = [path.read_text() for path in (FOLDER / 'tiles.h', *SOURCES)]
+    texts = [path.read_text() for path in (*sorted(FOLDER.glob('*.h')), *SOURCES)]
     recipe = [*texts, torch.__version__, torch.__file__, *options]
     digest = hashlib.sha256('\0'.join(recipe).encode()).hexdigest()[:16]
     path = _cache_folder() / 'revcol_backbone' / f'native-{digest}.so'

@@ -62,9 +62,10 @@ inline void multiply(int64_t rows, int64_t columns, int64_t inner, const float* 
 #endif
 }
 
-// Calls finish(offset, count, normalized) for every vector of a row of any mean and variance.
+// Calls finish(offset, count, normalized) for every vector of a row of any mean and variance, and
+// returns what the row was scaled by.
 template <class Finish>
-void normalize(const float* row, int64_t channels, float eps, const Finish& finish) {
+float normalize(const float* row, int64_t channels, float eps, const Finish& finish) {
   Vec total(0), squares(0);
   for_each_vector(channels, [&](int64_t c, auto n) { total = total + load(row + c, n); });
   const Vec mean(sum(total) / channels);
@@ -72,10 +73,11 @@ void normalize(const float* row, int64_t channels, float eps, const Finish& fini
     const Vec centered = used(load(row + c, n) - mean, n);
     squares = at::vec::fmadd(centered, centered, squares);
   });
-  const Vec scale(1 / std::sqrt(sum(squares) / channels + eps));
+  const float scale = 1 / std::sqrt(sum(squares) / channels + eps);
   for_each_vector(channels, [&](int64_t c, auto n) {
-    finish(c, n, (load(row + c, n) - mean) * scale);
+    finish(c, n, (load(row + c, n) - mean) * Vec(scale));
   });
+  return scale;
 }
 
 // Rows of a tile. All threads get equally many tiles; multiples of 8 are few, since a product of

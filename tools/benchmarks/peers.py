@@ -8,8 +8,9 @@ Everything runs in turns within one process; a ratio is the median of the ratios
 published formulation runs module by module, its channels-first LayerNorm by mean and variance.
 ConvNeXt gives its four levels (`features_only`), with and without its own checkpointing. `products
 alone` runs the matrix products of RevCol's linear layers and nothing else, from weights packed by
-oneDNN where it can. The native form is for CPUs, and needs a C++ compiler.
+oneDNN where it can. The native forms are for CPUs, and need a C++ compiler.
 Memory is the peak of live tensors in one step; `beyond` has the parameters' gradients subtracted.
+Native training steps are compared with a native plain step.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from revcol_backbone import VARIANTS, RevCol
+from revcol_backbone import VARIANTS, RevCol, train_natively
 from revcol_backbone.analysis.fixtures import randomize_like_trained
 from revcol_backbone.analysis.memory import LiveBytes
 from revcol_backbone.analysis.timing import paired_ratios, summarize, time_in_turns
@@ -36,6 +37,8 @@ from revcol_backbone.onednn import fusable_dtype
 MEBIBYTE = 2**20
 PEERS = {'tiny': 'convnext_tiny', 'small': 'convnext_small', 'base': 'convnext_base'}
 PARTS = ['train', 'infer']
+NATIVE = ', native'
+OURS = ['plain', 'save_memory, default', 'save_memory, anchor_every=0']
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 
 
@@ -64,16 +67,31 @@ def compare_training(args: argparse.Namespace) -> None:
         'ConvNeXt': make_convnext(args),
         'ConvNeXt, checkpointed': make_convnext(args, checkpointed=True),
     }
-    memory = {name: measure_memory(model.train(), image) for name, model in forms.items()}
+    if torch.device(args.device).type == 'cpu':
+        forms |= {f'{name}{NATIVE}': forms[name] for name in OURS}
+    memory = {
+        name: measure_memory(model.train(), image, name.endswith(NATIVE))
+        for name, model in forms.items()
+    }
     seconds = take_turns(
-        {name: lambda model=model: train_step(model, image) for name, model in forms.items()}, args
+        {
+            name: lambda model=model, name=name: train_step(model, image, name.endswith(NATIVE))
+            for name, model in forms.items()
+        },
+        args,
     )
     print(f'Training step, {tuple(image.shape)}:\n')
-    print('| form | peak MiB | beyond MiB | s | time / plain |\n|---|--:|--:|--:|--:|')
+    print('| form | peak MiB | beyond MiB | s | time / plain | published / time |')
+    print('|---|--:|--:|--:|--:|--:|')
     for name, own in seconds.items():
         peak, beyond = memory[name]
-        ratio = summarize(paired_ratios(own, seconds['plain'])).median
-        print(f'| {name} | {peak:.1f} | {beyond:.1f} | {summarize(own).median:.3f} | {ratio:.2f} |')
+        plain = seconds[f'plain{NATIVE}' if name.endswith(NATIVE) else 'plain']
+        against_plain = summarize(paired_ratios(own, plain)).median
+        against_published = summarize(paired_ratios(seconds['published formulation'], own)).median
+        print(
+            f'| {name} | {peak:.1f} | {beyond:.1f} | {summarize(own).median:.3f} '
+            f'| {against_plain:.2f} | {against_published:.2f} |'
+        )
     print()
 
 
@@ -145,17 +163,19 @@ def take_turns(
     return dict(zip(runs, measured, strict=True))
 
 
-def train_step(model: nn.Module, image: Tensor) -> None:
+def train_step(model: nn.Module, image: Tensor, natively: bool = False) -> None:
     """Forward and backward pass over all levels, without an optimizer."""
+    train_natively(natively)
     model.zero_grad(set_to_none=True)
     sum(level.mean() for level in model(image)).backward()
+    train_natively(False)
 
 
-def measure_memory(model: nn.Module, image: Tensor) -> tuple[float, float]:
+def measure_memory(model: nn.Module, image: Tensor, natively: bool) -> tuple[float, float]:
     """The peak of a training step in MiB, with and without the parameters' gradients."""
     model.zero_grad(set_to_none=True)
     with LiveBytes() as live:
-        train_step(model, image)
+        train_step(model, image, natively)
     gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
     model.zero_grad(set_to_none=True)
     return live.peak / MEBIBYTE, (live.peak - gradients) / MEBIBYTE

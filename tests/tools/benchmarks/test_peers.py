@@ -23,6 +23,8 @@ def test_every_form_is_measured_beside_plain_training_and_convnext(capsys) -> No
     rows = [line.split('|')[1].strip() for line in printed.splitlines() if line.startswith('| ')]
     train = ['published formulation', 'plain', 'save_memory, default']
     train += ['save_memory, anchor_every=0', 'ConvNeXt', 'ConvNeXt, checkpointed']
+    train += ['plain, native', 'save_memory, default, native']
+    train += ['save_memory, anchor_every=0, native']
     infer = ['published formulation', 'plain', 'deployed', 'deployed, native']
     infer += ['products alone', 'ConvNeXt']
     assert rows == ['form', *train, 'form', *infer]
