@@ -6,8 +6,8 @@ Importing this package, as configs do by ``custom_imports``, has these effects, 
   ``constructor='RevColLayerDecayOptimWrapperConstructor'``, the strategy
   ``type='RevColFSDPStrategy'`` and the hooks ``type='AtomicCheckpointHook'``,
   ``type='ColumnMonitorHook'``, ``type='ExactResumeHook'``, ``type='FineTunedCheckpointHook'``,
-  ``type='HeartbeatHook'``, ``type='NonFiniteLossHook'``, ``type='SwitchToDeployHook'`` and
-  ``type='TerminationHook'`` are registered at mmengine's root;
+  ``type='HeartbeatHook'``, ``type='NativeTrainingHook'``, ``type='NonFiniteLossHook'``,
+  ``type='SwitchToDeployHook'`` and ``type='TerminationHook'`` are registered at mmengine's root;
 - mmengine's file backend ``backend='revcol_atomic'`` is registered;
 - where mmcv comes without compiled operators, those of :mod:`revcol_backbone.mmcv_ops` are used in
   this process;
@@ -39,6 +39,7 @@ from revcol_backbone.engine.fsdp import RevColFSDPStrategy
 from revcol_backbone.engine.heartbeat import HeartbeatHook
 from revcol_backbone.engine.hooks import FineTunedCheckpointHook, SwitchToDeployHook
 from revcol_backbone.engine.layer_decay import RevColLayerDecayOptimWrapperConstructor
+from revcol_backbone.engine.native_training import NativeTrainingHook
 from revcol_backbone.engine.non_finite_hook import NonFiniteLossHook
 from revcol_backbone.engine.termination import TerminationHook
 from revcol_backbone.native.training import train_natively
@@ -61,6 +62,7 @@ __all__ = [
     'ExactResumeHook',
     'FineTunedCheckpointHook',
     'HeartbeatHook',
+    'NativeTrainingHook',
     'NonFiniteLossHook',
     'PortableAmpOptimWrapper',
     'RevCol',
