@@ -133,7 +133,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
   const float* by_inner = data(inner_weight, {hidden * channels});
   data(by_mixed, {rows, channels});
   float* found = by_mixed.mutable_data_ptr<float>();
+  TORCH_CHECK(shortcut.has_value() == result.has_value(),
+              "perceptron_backward expected shortcut and result, or neither");
   const float* base = shortcut ? data(*shortcut, {rows, channels}) : nullptr;
+  if (result) data(*result, {rows, channels});
   float* output = result ? result->mutable_data_ptr<float>() : nullptr;
   const float* bias = perceptron.first_bias;
 
@@ -141,7 +144,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
   const at::Tensor sums = at::zeros({threads, 2 * matrix + hidden + channels}, mixed.options());
   float* all_sums = sums.mutable_data_ptr<float>();
   const int64_t chunk = std::min(kHidden, hidden);
-  const int64_t floats = 7 * channels + 2 * chunk + 1;
+  const int64_t floats = 6 * channels + 2 * chunk + 1;
   for_each_tile(rows, floats, [&](int64_t start, int64_t count, float* scratch) {
     float* outer_sums = all_sums + at::get_thread_num() * sums.size(1);
     float *inner_sums = outer_sums + matrix, *hidden_sum = inner_sums + matrix;
