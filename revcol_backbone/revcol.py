@@ -20,7 +20,7 @@ from revcol_backbone.column import Column
 from revcol_backbone.columns_backbone import ColumnsBackbone
 from revcol_backbone.level import Block, ChannelsFirstLayerNorm, Level
 from revcol_backbone.memory_saving.reversible import DEFAULT_ANCHOR_EVERY
-from revcol_backbone.native.library import native_library
+from revcol_backbone.native.compiling import native_library
 from revcol_backbone.native.network import make_native
 from revcol_backbone.variants import LEVELS, Architecture, resolve_architecture
 

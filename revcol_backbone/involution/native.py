@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from revcol_backbone.native.library import native_library
+from revcol_backbone.native.compiling import native_library
 
 _is_used = False
 

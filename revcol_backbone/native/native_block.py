@@ -7,7 +7,7 @@ from torch import Tensor, library, nn
 
 from revcol_backbone.deploy import DeployedBlock
 from revcol_backbone.level import EPSILON
-from revcol_backbone.native.library import native_library
+from revcol_backbone.native.compiling import native_library
 from revcol_backbone.native.packing import pack_panels, pack_taps, packed
 from revcol_backbone.onednn import fusable_dtype
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, library, nn
 
 from revcol_backbone.level import EPSILON, Fusion
-from revcol_backbone.native.library import native_library
+from revcol_backbone.native.compiling import native_library
 from revcol_backbone.native.native_block import runs_natively
 from revcol_backbone.native.packing import pack_panels, packed
 

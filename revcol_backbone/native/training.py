@@ -7,7 +7,7 @@ from torch import Tensor
 
 from revcol_backbone.block import perceptron
 from revcol_backbone.block.perceptron import Perceptron, PerceptronSums
-from revcol_backbone.native.library import native_library
+from revcol_backbone.native.compiling import native_library
 from revcol_backbone.native.packing import pack_panels
 
 
