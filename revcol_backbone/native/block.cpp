@@ -7,21 +7,17 @@
 
 #include <optional>
 
-#include "gelu.h"
+#include "perceptron.h"
 
 namespace revcol {
 namespace {
 
-// Columns of the hidden layer that exist at a time.
-constexpr int64_t kHidden = 256;
-
 struct Block {
-  int64_t height, width, channels, hidden, kernel;
+  int64_t height, width, channels, kernel;
   float eps;
-  const float *taps, *taps_bias;      // (kernel, kernel, channels)
-  const float *first, *first_bias;    // (channels, hidden), in panels
-  const float *second, *second_bias;  // (hidden, channels), in panels
-  const float *alpha, *previous;      // (channels), and a map like the input; null for no shortcut
+  const float *taps, *taps_bias;  // (kernel, kernel, channels)
+  const float *alpha, *previous;  // (channels), and a map like the input; null for no shortcut
+  Perceptron perceptron;
 
   // The depthwise convolution at one pixel.
   void convolve(const float* image, int64_t pixel, float* out) const {
@@ -54,33 +50,10 @@ struct Block {
   void start(const float* input, int64_t pixel, float* out) const {
     for_each_vector(channels, [&](int64_t c, auto n) {
       const int64_t at = pixel * channels + c;
-      Vec total = load(input + at, n) + load(second_bias + c, n);
+      Vec total = load(input + at, n) + load(perceptron.second_bias + c, n);
       if (alpha) total = at::vec::fmadd(load(alpha + c, n), load(previous + at, n), total);
       store(total, out + c, n);
     });
-  }
-
-  // Both linear layers of some rows: out += second(gelu(first(from) + first_bias)).
-  void apply_perceptron(int64_t rows, const float* from, float* scratch, float* out) const {
-    for (int64_t begin = 0; begin < hidden; begin += kHidden) {
-      const int64_t end = std::min(begin + kHidden, hidden), size = end - begin;
-      for (int64_t column = begin; column < end; column += kPanel) {
-        const int64_t count = std::min(kPanel, end - column);
-        float* panel = scratch + column - begin;
-        multiply(rows, count, channels, from, channels, first + column * channels, panel, size,
-                 false);
-        for (int64_t row = 0; row < rows; ++row)
-          for_each_vector(count, [&](int64_t c, auto n) {
-            float* at = panel + row * size + c;
-            store(gelu(load(at, n) + load(first_bias + column + c, n)), at, n);
-          });
-      }
-      for (int64_t column = 0; column < channels; column += kPanel) {
-        const int64_t count = std::min(kPanel, channels - column);
-        multiply(rows, count, size, scratch, size, second + column * hidden + begin * count,
-                 out + column, channels, true);
-      }
-    }
   }
 };
 
@@ -94,17 +67,21 @@ at::Tensor packed_block(const at::Tensor& x, const at::Tensor& taps, const at::T
               "packed_block expected x of shape (B, H, W, C) and taps of shape (K, K, C)");
   TORCH_CHECK(alpha.has_value() == previous.has_value(),
               "packed_block expected alpha and previous, or neither");
-  const int64_t channels = x.size(3), hidden = first_bias.numel(), kernel = taps.size(0);
-  const Block block{x.size(1), x.size(2), channels, hidden, kernel, static_cast<float>(eps),
-                    data(taps, {kernel, kernel, channels}), data(taps_bias, {channels}),
-                    data(first, {channels * hidden}), data(first_bias, {hidden}),
-                    data(second, {hidden * channels}), data(second_bias, {channels}),
+  const int64_t channels = x.size(3), kernel = taps.size(0);
+  const Block block{x.size(1),
+                    x.size(2),
+                    channels,
+                    kernel,
+                    static_cast<float>(eps),
+                    data(taps, {kernel, kernel, channels}),
+                    data(taps_bias, {channels}),
                     alpha ? data(*alpha, {channels}) : nullptr,
-                    previous ? data(*previous, x.sizes()) : nullptr};
+                    previous ? data(*previous, x.sizes()) : nullptr,
+                    Perceptron(channels, first, first_bias, second, second_bias)};
   const float* input = data(x, x.sizes());
   at::Tensor result = at::empty_like(x);
   float* output = result.mutable_data_ptr<float>();
-  const int64_t floats_per_row = channels + std::min(kHidden, hidden);
+  const int64_t floats_per_row = channels + block.perceptron.chunk();
   for_each_tile(x.size(0) * x.size(1) * x.size(2), floats_per_row,
                 [&](int64_t start, int64_t rows, float* scratch) {
                   for (int64_t row = 0; row < rows; ++row) {
@@ -117,8 +94,8 @@ at::Tensor packed_block(const at::Tensor& x, const at::Tensor& taps, const at::T
                               });
                     block.start(input, pixel, output + pixel * channels);
                   }
-                  block.apply_perceptron(rows, scratch, scratch + rows * channels,
-                                         output + start * channels);
+                  block.perceptron.add_branch(rows, scratch, scratch + rows * channels,
+                                              output + start * channels);
                 });
   return result;
 }

@@ -90,15 +90,20 @@ void for_each_rows(int64_t groups, int64_t all_rows, int64_t floats_per_row, int
   });
 }
 
-// As for_each_rows, with what the output rows see of the input copied to the scratch memory.
+// Calls run(group, row, seen, channel length) for every output row of a group: `seen` is where its
+// first window begins in a copy of the input, whose channels are so far apart.
 template <class Run>
-void for_each_copied_rows(const Sizes& sizes, const float* input, const Run& run) {
-  const int64_t row = sizes.channels * sizes.copied_length();
-  for_each_rows(sizes.groups, sizes.out_height, row * sizes.stride, row * sizes.kernel,
+void for_each_copied_row(const Sizes& sizes, const float* input, const Run& run) {
+  const int64_t row_length = sizes.channels * sizes.copied_length();
+  for_each_rows(sizes.groups, sizes.out_height, row_length * sizes.stride,
+                row_length * sizes.kernel,
                 [&](int64_t group, int64_t top, int64_t rows, float* scratch) {
                   const int64_t pixels = sizes.channels * sizes.height * sizes.width;
                   sizes.copy(input + group * pixels, top, rows, scratch);
-                  run(group, top, rows, scratch);
+                  const int64_t channel_length = sizes.copied_rows(rows) * sizes.copied_length();
+                  for (int64_t row = 0; row < rows; ++row)
+                    run(group, top + row, scratch + row * sizes.stride * sizes.copied_length(),
+                        channel_length);
                 });
 }
 
@@ -110,31 +115,25 @@ at::Tensor aggregate(const at::Tensor& x, const at::Tensor& kernel, int64_t stri
       at::empty({x.size(0), x.size(1), sizes.out_height, sizes.out_width}, x.options());
   float* output = result.mutable_data_ptr<float>();
   const int64_t pixels = sizes.out_height * sizes.out_width;
-  for_each_copied_rows(sizes, input, [&](int64_t group, int64_t top, int64_t rows,
-                                         const float* copied) {
-    const int64_t channel_length = sizes.copied_rows(rows) * sizes.copied_length();
-    for (int64_t row = 0; row < rows; ++row) {
-      const float* weight_row =
-          weights + group * sizes.positions() * pixels + (top + row) * sizes.out_width;
-      float* out_row =
-          output + group * sizes.channels * pixels + (top + row) * sizes.out_width;
-      for_each_vector(sizes.out_width, [&](int64_t column, auto n) {
-        for_each_part<8, 1>(sizes.channels, [&](int64_t channel, auto count) {
-          Vec totals[count];
-          std::fill_n(totals, +count, Vec(0));
-          const float* from = copied + channel * channel_length +
-                              row * sizes.stride * sizes.copied_length() + column;
-          for (int64_t position = 0; position < sizes.positions(); ++position) {
-            const Vec weight = load(weight_row + position * pixels + column, n);
-            const float* seen = from + sizes.offsets[position];
-            for (int i = 0; i < count; ++i)
-              totals[i] = at::vec::fmadd(load(seen + i * channel_length, n), weight, totals[i]);
-          }
+  for_each_copied_row(sizes, input, [&](int64_t group, int64_t row, const float* copied,
+                                        int64_t channel_length) {
+    const float* weight_row = weights + group * sizes.positions() * pixels + row * sizes.out_width;
+    float* out_row = output + group * sizes.channels * pixels + row * sizes.out_width;
+    for_each_vector(sizes.out_width, [&](int64_t column, auto n) {
+      for_each_part<8, 1>(sizes.channels, [&](int64_t channel, auto count) {
+        Vec totals[count];
+        std::fill_n(totals, +count, Vec(0));
+        const float* from = copied + channel * channel_length + column;
+        for (int64_t position = 0; position < sizes.positions(); ++position) {
+          const Vec weight = load(weight_row + position * pixels + column, n);
+          const float* seen = from + sizes.offsets[position];
           for (int i = 0; i < count; ++i)
-            store(totals[i], out_row + (channel + i) * pixels + column, n);
-        });
+            totals[i] = at::vec::fmadd(load(seen + i * channel_length, n), weight, totals[i]);
+        }
+        for (int i = 0; i < count; ++i)
+          store(totals[i], out_row + (channel + i) * pixels + column, n);
       });
-    }
+    });
   });
   return result;
 }
@@ -147,35 +146,28 @@ at::Tensor kernel_gradient(const at::Tensor& grad, const at::Tensor& x,
   at::Tensor result = at::empty(kernel_shape, grad.options());
   float* output = result.mutable_data_ptr<float>();
   const int64_t pixels = sizes.out_height * sizes.out_width;
-  for_each_copied_rows(sizes, input, [&](int64_t group, int64_t top, int64_t rows,
-                                         const float* copied) {
-    const int64_t channel_length = sizes.copied_rows(rows) * sizes.copied_length();
-    for (int64_t row = 0; row < rows; ++row) {
-      const float* grad_row =
-          gradient + group * sizes.channels * pixels + (top + row) * sizes.out_width;
-      float* out_row =
-          output + group * sizes.positions() * pixels + (top + row) * sizes.out_width;
-      for_each_vector(sizes.out_width, [&](int64_t column, auto n) {
-        for (int64_t window_row = 0; window_row < sizes.kernel; ++window_row) {
-          const float* from = copied + row * sizes.stride * sizes.copied_length() + column;
-          for_each_part<7, 3, 1>(sizes.kernel, [&](int64_t first, auto count) {
-            const int64_t position = window_row * sizes.kernel + first;
-            int64_t offsets[count];
-            std::copy_n(sizes.offsets.data() + position, +count, offsets);
-            Vec totals[count];
-            std::fill_n(totals, +count, Vec(0));
-            for (int64_t channel = 0; channel < sizes.channels; ++channel) {
-              const Vec value = load(grad_row + channel * pixels + column, n);
-              const float* seen = from + channel * channel_length;
-              for (int i = 0; i < count; ++i)
-                totals[i] = at::vec::fmadd(load(seen + offsets[i], n), value, totals[i]);
-            }
+  for_each_copied_row(sizes, input, [&](int64_t group, int64_t row, const float* copied,
+                                        int64_t channel_length) {
+    const float* grad_row = gradient + group * sizes.channels * pixels + row * sizes.out_width;
+    float* out_row = output + group * sizes.positions() * pixels + row * sizes.out_width;
+    for_each_vector(sizes.out_width, [&](int64_t column, auto n) {
+      for (int64_t window_row = 0; window_row < sizes.kernel; ++window_row)
+        for_each_part<7, 3, 1>(sizes.kernel, [&](int64_t first, auto count) {
+          const int64_t position = window_row * sizes.kernel + first;
+          int64_t offsets[count];
+          std::copy_n(sizes.offsets.data() + position, +count, offsets);
+          Vec totals[count];
+          std::fill_n(totals, +count, Vec(0));
+          for (int64_t channel = 0; channel < sizes.channels; ++channel) {
+            const Vec value = load(grad_row + channel * pixels + column, n);
+            const float* seen = copied + channel * channel_length + column;
             for (int i = 0; i < count; ++i)
-              store(totals[i], out_row + (position + i) * pixels + column, n);
-          });
-        }
-      });
-    }
+              totals[i] = at::vec::fmadd(load(seen + offsets[i], n), value, totals[i]);
+          }
+          for (int i = 0; i < count; ++i)
+            store(totals[i], out_row + (position + i) * pixels + column, n);
+        });
+    });
   });
   return result;
 }

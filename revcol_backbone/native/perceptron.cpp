@@ -8,50 +8,24 @@
 #include <optional>
 #include <tuple>
 
-#include "gelu.h"
+#include "perceptron.h"
 
 namespace revcol {
 namespace {
 
-// Columns of the hidden layer that exist at a time.
-constexpr int64_t kHidden = 256;
+// Drop path factors of all rows, null for 1.
+const float* data_of(const std::optional<at::Tensor>& factors, int64_t rows) {
+  return factors ? data(*factors, {rows, 1}) : nullptr;
+}
 
-// Weights with LayerNorm's affine part and the layer scale in them; matrices in panels.
-struct Perceptron {
-  int64_t channels, hidden;
-  float eps;
-  const float *first, *first_bias;    // (channels, hidden)
-  const float *second, *second_bias;  // (hidden, channels)
-  const float* factors;               // for each row, or null for 1
-
-  float factor(int64_t row) const { return factors ? factors[row] : 1.f; }
-
-  // Columns `begin` to `end` of the hidden layer before its bias.
-  void multiply_first(const float* from, int64_t rows, int64_t begin, int64_t end,
-                      float* to) const {
-    for (int64_t column = begin; column < end; column += kPanel)
-      multiply(rows, std::min(kPanel, end - column), channels, from, channels,
-               first + column * channels, to + column - begin, end - begin, false);
-  }
-
-  // Adds what these columns of the activated hidden layer contribute to the branch.
-  void add_second(const float* from, int64_t rows, int64_t begin, int64_t end, float* to) const {
-    for (int64_t column = 0; column < channels; column += kPanel) {
-      const int64_t count = std::min(kPanel, channels - column);
-      multiply(rows, count, end - begin, from, end - begin,
-               second + column * hidden + begin * count, to + column, channels, true);
-    }
-  }
-
-  // result = shortcut + factor * (branch + bias) for one row.
-  void finish(const float* branch, const float* shortcut, int64_t row, float* result) const {
-    const Vec scale(factor(row));
-    for_each_vector(channels, [&](int64_t c, auto n) {
-      const Vec value = load(branch + c, n) + load(second_bias + c, n);
-      store(at::vec::fmadd(value, scale, load(shortcut + c, n)), result + c, n);
-    });
-  }
-};
+// result = shortcut + factor * (branch + bias) for one row.
+void finish(const Perceptron& perceptron, const float* branch, const float* shortcut, float factor,
+            float* result) {
+  for_each_vector(perceptron.channels, [&](int64_t c, auto n) {
+    const Vec value = load(branch + c, n) + load(perceptron.second_bias + c, n);
+    store(at::vec::fmadd(value, Vec(factor), load(shortcut + c, n)), result + c, n);
+  });
+}
 
 // The gradient of a row before LayerNorm from that of the normalized one.
 void differentiate_norm(const float* by_normalized, const float* normalized, float scale,
@@ -79,37 +53,26 @@ void perceptron_forward(const at::Tensor& mixed, const at::Tensor& shortcut,
              const std::optional<at::Tensor>& factors, const at::Tensor& first,
              const at::Tensor& first_bias, const at::Tensor& second, const at::Tensor& second_bias,
              double eps, at::Tensor& result) {
-  const int64_t rows = mixed.size(0), channels = mixed.size(1), hidden = first_bias.numel();
-  const Perceptron perceptron{channels, hidden, static_cast<float>(eps),
-                              data(first, {channels * hidden}), data(first_bias, {hidden}),
-                              data(second, {hidden * channels}), data(second_bias, {channels}),
-                              factors ? data(*factors, {rows, 1}) : nullptr};
+  const int64_t rows = mixed.size(0), channels = mixed.size(1);
+  const Perceptron perceptron(channels, first, first_bias, second, second_bias);
+  const float* factor_of = data_of(factors, rows);
   const float *source = data(mixed, {rows, channels}), *base = data(shortcut, {rows, channels});
   data(result, {rows, channels});
   float* output = result.mutable_data_ptr<float>();
-  const int64_t floats = 2 * channels + std::min(kHidden, hidden);
+  const int64_t floats = 2 * channels + perceptron.chunk();
   for_each_tile(rows, floats, [&](int64_t start, int64_t count, float* scratch) {
     float *normalized = scratch, *branch = scratch + count * channels;
-    float* panel = branch + count * channels;
     for (int64_t row = 0; row < count; ++row) {
       float* to = normalized + row * channels;
-      normalize(source + (start + row) * channels, channels, perceptron.eps,
+      normalize(source + (start + row) * channels, channels, static_cast<float>(eps),
                 [&](int64_t c, auto n, const Vec& value) { store(value, to + c, n); });
     }
     std::fill_n(branch, count * channels, 0.f);
-    for (int64_t begin = 0; begin < hidden; begin += kHidden) {
-      const int64_t end = std::min(begin + kHidden, hidden), size = end - begin;
-      perceptron.multiply_first(normalized, count, begin, end, panel);
-      for (int64_t row = 0; row < count; ++row)
-        for_each_vector(size, [&](int64_t c, auto n) {
-          float* at = panel + row * size + c;
-          store(gelu(load(at, n) + load(perceptron.first_bias + begin + c, n)), at, n);
-        });
-      perceptron.add_second(panel, count, begin, end, branch);
-    }
+    perceptron.add_branch(count, normalized, branch + count * channels, branch);
     for (int64_t row = 0; row < count; ++row) {
       const int64_t at = (start + row) * channels;
-      perceptron.finish(branch + row * channels, base + at, start + row, output + at);
+      finish(perceptron, branch + row * channels, base + at,
+             factor_of ? factor_of[start + row] : 1.f, output + at);
     }
   });
 }
@@ -124,10 +87,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
     double eps, at::Tensor& by_mixed, const std::optional<at::Tensor>& shortcut,
     const std::optional<at::Tensor>& result) {
   const int64_t rows = mixed.size(0), channels = mixed.size(1), hidden = first_bias.numel();
-  const Perceptron perceptron{channels, hidden, static_cast<float>(eps),
-                              data(first, {channels * hidden}), data(first_bias, {hidden}),
-                              data(second, {hidden * channels}), data(second_bias, {channels}),
-                              factors ? data(*factors, {rows, 1}) : nullptr};
+  const Perceptron perceptron(channels, first, first_bias, second, second_bias);
+  const float* factor_of = data_of(factors, rows);
   const float *source = data(mixed, {rows, channels}), *incoming = data(gradient, {rows, channels});
   const float* by_outer = data(outer_weight, {channels * hidden});
   const float* by_inner = data(inner_weight, {hidden * channels});
@@ -143,7 +104,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
   const int64_t threads = at::get_num_threads(), matrix = channels * hidden;
   const at::Tensor sums = at::zeros({threads, 2 * matrix + hidden + channels}, mixed.options());
   float* all_sums = sums.mutable_data_ptr<float>();
-  const int64_t chunk = std::min(kHidden, hidden);
+  const int64_t chunk = perceptron.chunk();
   const int64_t floats = 6 * channels + 2 * chunk + 1;
   for_each_tile(rows, floats, [&](int64_t start, int64_t count, float* scratch) {
     float* outer_sums = all_sums + at::get_thread_num() * sums.size(1);
@@ -157,10 +118,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
     for (int64_t row = 0; row < count; ++row) {
       const float* from = source + (start + row) * channels;
       float* to = normalized + row * channels;
-      scales[row] = normalize(from, channels, perceptron.eps, [&](int64_t c, auto n, const Vec& v) {
+      scales[row] = normalize(from, channels, static_cast<float>(eps), [&](int64_t c, auto n, const Vec& v) {
         store(v, to + c, n);
       });
-      const Vec factor(perceptron.factor(start + row));
+      const Vec factor(factor_of ? factor_of[start + row] : 1.f);
       for_each_vector(channels, [&](int64_t c, auto n) {
         const Vec value = load(incoming + (start + row) * channels + c, n) * factor;
         store(value, outer + row * channels + c, n);
@@ -171,12 +132,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
     transpose(normalized, count, channels, normalized_t);
     std::fill_n(by_normalized, count * channels, 0.f);
     if (output) std::fill_n(branch, count * channels, 0.f);
-    for (int64_t begin = 0; begin < hidden; begin += kHidden) {
-      const int64_t end = std::min(begin + kHidden, hidden), size = end - begin;
-      perceptron.multiply_first(normalized, count, begin, end, unit);
-      for (int64_t column = begin; column < end; column += kPanel)
-        multiply(count, std::min(kPanel, end - column), channels, outer, channels,
-                 by_outer + column * channels, inner + column - begin, size, false);
+    perceptron.for_each_chunk([&](int64_t begin, int64_t end) {
+      const int64_t size = end - begin;
+      perceptron.multiply_into_hidden(normalized, perceptron.first, count, begin, end, unit);
+      perceptron.multiply_into_hidden(outer, by_outer, count, begin, end, inner);
       // The hidden layer's memory then holds GELU's output.
       for (int64_t row = 0; row < count; ++row)
         for_each_vector(size, [&](int64_t c, auto n) {
@@ -188,18 +147,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
           store(by_hidden, by, n);
           store(load(total, n) + by_hidden, total, n);
         });
-      if (output) perceptron.add_second(unit, count, begin, end, branch);
+      if (output)
+        perceptron.add_from_hidden(unit, perceptron.second, count, begin, end, branch);
       multiply(channels, size, count, outer_t, count, unit, outer_sums + begin, hidden, true);
       multiply(channels, size, count, normalized_t, count, inner, inner_sums + begin, hidden, true);
-      for (int64_t column = 0; column < channels; column += kPanel) {
-        const int64_t width = std::min(kPanel, channels - column);
-        multiply(count, width, size, inner, size, by_inner + column * hidden + begin * width,
-                 by_normalized + column, channels, true);
-      }
-    }
+      perceptron.add_from_hidden(inner, by_inner, count, begin, end, by_normalized);
+    });
     for (int64_t row = 0; row < count; ++row) {
       const int64_t at = (start + row) * channels;
-      if (output) perceptron.finish(branch + row * channels, base + at, start + row, output + at);
+      if (output)
+        finish(perceptron, branch + row * channels, base + at,
+               factor_of ? factor_of[start + row] : 1.f, output + at);
       differentiate_norm(by_normalized + row * channels, normalized + row * channels, scales[row],
                          channels, found + at);
     }

@@ -98,7 +98,7 @@ def compare_training(args: argparse.Namespace) -> None:
 def compare_inference(args: argparse.Namespace) -> None:
     """Print the time of one forward pass of every form."""
     image = torch.randn(args.infer_shape[0], 3, *args.infer_shape[1:], device=args.device)
-    deployed, native = make_revcol(args).eval(), make_revcol(args).eval()
+    deployed = make_revcol(args).eval()
     deployed.switch_to_deploy()
     forms = {
         'published formulation': publish(make_revcol(args)).eval(),
@@ -106,6 +106,7 @@ def compare_inference(args: argparse.Namespace) -> None:
         'deployed': deployed,
     }
     if torch.device(args.device).type == 'cpu':
+        native = make_revcol(args).eval()
         native.switch_to_deploy(native=True)
         forms['deployed, native'] = native
     forms |= {
