@@ -118,9 +118,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> perceptron_backward(
     for (int64_t row = 0; row < count; ++row) {
       const float* from = source + (start + row) * channels;
       float* to = normalized + row * channels;
-      scales[row] = normalize(from, channels, static_cast<float>(eps), [&](int64_t c, auto n, const Vec& v) {
-        store(v, to + c, n);
-      });
+      scales[row] =
+          normalize(from, channels, static_cast<float>(eps),
+                    [&](int64_t c, auto n, const Vec& value) { store(value, to + c, n); });
       const Vec factor(factor_of ? factor_of[start + row] : 1.f);
       for_each_vector(channels, [&](int64_t c, auto n) {
         const Vec value = load(incoming + (start + row) * channels + c, n) * factor;
